@@ -6,11 +6,12 @@ decoded to arrays. A *batch* is examples stacked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     import numpy as np
 
 __all__ = ["ArraySpec", "Batch", "Example", "Sample", "SampleRef"]
@@ -79,23 +80,26 @@ class Batch:
         arrays: Arrays by field, each with the batch on its first axis: ``{"image": (B, H, W, C) uint8,
             "label": (B,) int64}``, and ``"sample_weight": (B,) float32`` where ranks are padded to equal length.
             Not written again by shardkit once handed out.
+        labels: ``(B,)`` int64 class labels, whatever form ``arrays`` has them in.
         epoch: The epoch, from 0.
         step: The step within the epoch, from 0.
         num_padding: How many rows at the end fill the batch up to the other ranks' length; their weight is 0.
     """
 
-    __slots__ = ("_keys", "arrays", "epoch", "num_padding", "step")
+    __slots__ = ("_keys", "arrays", "epoch", "labels", "num_padding", "step")
 
     def __init__(
         self,
         arrays: dict[str, np.ndarray[Any, Any]],
         *,
+        labels: np.ndarray[Any, Any],
         epoch: int,
         step: int,
         keys: Callable[[], list[str]],
         num_padding: int = 0,
     ) -> None:
         self.arrays = arrays
+        self.labels = labels
         self.epoch = epoch
         self.step = step
         self.num_padding = num_padding

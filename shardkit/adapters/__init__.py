@@ -1,1 +1,74 @@
-"""."""
+"""Batches for a framework. Each framework is imported only when its function is called."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shardkit.adapters.keras import KerasDataset
+    from shardkit.adapters.webdataset import WebDatasetSamples
+    from shardkit.loader import Loader
+
+__all__ = ["to_keras", "to_tf", "to_webdataset"]
+
+
+def to_keras(loader: Loader, *, repeat: bool = False) -> KerasDataset:
+    """A loader as Keras takes it: straight into ``fit``, ``evaluate`` and ``predict``, on any Keras backend.
+
+    ``fit(shuffle=True)``, Keras's default, changes nothing: the loader's own order is kept. With several ranks where
+    batches are padded, rows carry sample weights; count with ``weighted_metrics`` then.
+
+    Args:
+        loader: The loader.
+        repeat: Whether the data never end: for ``fit(steps_per_epoch=...)`` where an epoch of Keras is not an epoch
+            of the data. Keras then needs ``steps_per_epoch``.
+
+    Returns:
+        A ``keras.utils.PyDataset``. Each time Keras has used up an epoch, the next one follows.
+
+    Raises:
+        ImportError: Keras is not installed.
+    """
+    try:
+        from shardkit.adapters.keras import KerasDataset
+    except ImportError as exc:
+        raise _missing("Keras", exc) from exc
+    return KerasDataset(loader, repeat=repeat)
+
+
+def to_tf(loader: Loader) -> Any:
+    """A loader as a ``tf.data.Dataset`` of whole batches, with a declared signature and a known number of batches.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        The data set. Each time it is iterated, the loader's next epoch follows.
+
+    Raises:
+        ImportError: TensorFlow is not installed.
+    """
+    try:
+        from shardkit.adapters.tensorflow import dataset_of
+    except ImportError as exc:
+        raise _missing("TensorFlow", exc) from exc
+    return dataset_of(loader)
+
+
+def to_webdataset(loader: Loader) -> WebDatasetSamples:
+    """The samples of a loader, encoded and in its order, as the dictionaries that webdataset's stages take.
+
+    Args:
+        loader: The loader.
+
+    Returns:
+        Something to iterate: ``wds.DataPipeline(shardkit.to_webdataset(loader), wds.decode("pil"), ...)``. Each time
+        it is iterated, the next epoch follows.
+    """
+    from shardkit.adapters.webdataset import WebDatasetSamples
+
+    return WebDatasetSamples(loader)
+
+
+def _missing(name: str, exc: ImportError) -> ImportError:
+    return ImportError(f"{name} is not installed: pip install 'shardkit[tensorflow]' ({exc})")

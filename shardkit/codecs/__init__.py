@@ -1,1 +1,1 @@
-"""."""
+"""Bytes of one field to values and back: pictures and labels. Knows nothing of shards or files."""

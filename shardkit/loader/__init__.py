@@ -1,1 +1,5 @@
-"""."""
+"""Path 2: manifest -> order -> read -> decode -> batch -> prefetch."""
+
+from shardkit.loader.loader import Loader
+
+__all__ = ["Loader"]

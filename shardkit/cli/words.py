@@ -1,0 +1,141 @@
+"""What the commands say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from shardkit.manifest import open_dataset
+from shardkit.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shardkit.packer import PackResult
+
+__all__ = ["info_of", "info_words", "packed_words"]
+
+_SHOWN_CLASSES = 10
+
+
+def packed_words(result: PackResult) -> str:
+    """What a packing run did, for a person.
+
+    Args:
+        result: Its result.
+
+    Returns:
+        A few lines.
+    """
+    splits = result.manifest.splits
+    samples = sum(split.num_samples for split in splits.values())
+    shards = sum(split.num_shards for split in splits.values())
+    size = sum(split.num_bytes for split in splits.values())
+    what = f"{samples:,} pictures of {len(result.manifest.classes)} classes in {shards} shards, {format_bytes(size)}"
+    if result.already_packed:
+        lines = [f"already packed: {what}, at {result.dest} (told by names, sizes and labels; --overwrite packs anew)"]
+    else:
+        rate = f"{samples / max(result.seconds, 1e-9):,.0f} pictures/s"
+        lines = [f"packed {what}, at {result.dest} in {result.seconds:.1f} s ({rate})"]
+    if result.num_kept_shards:
+        lines.append(f"{result.num_kept_shards} shards were there already from a run that was stopped")
+    lines += [f"  {name}: {split.num_samples:,} in {split.num_shards} shards" for name, split in splits.items()]
+    if result.ignored:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(result.ignored.items()))
+        lines.append(f"passed over what is no picture: {kinds}")
+    return "\n".join(lines)
+
+
+def info_of(url: str, *, count: bool) -> dict[str, Any]:
+    """What is in a data set.
+
+    Args:
+        url: The data set.
+        count: Whether classes, formats and sizes of pictures are counted, for which every sample table is read.
+
+    Returns:
+        A document for `json.dumps`.
+    """
+    dataset = open_dataset(url)
+    manifest = dataset.manifest
+    found: dict[str, Any] = {
+        "url": dataset.store.url,
+        "format_version": manifest.format_version,
+        "fingerprint": manifest.fingerprint,
+        "splits": {
+            name: {"num_samples": split.num_samples, "num_shards": split.num_shards, "num_bytes": split.num_bytes}
+            for name, split in manifest.splits.items()
+        },
+        "fields": {name: {"kind": field.kind} for name, field in manifest.fields.items()},
+        "classes": list(manifest.classes),
+        "packed": dict(manifest.packed),
+    }
+    if count:
+        labels: dict[str, Counter[int]] = {name: Counter() for name in manifest.splits}
+        formats: Counter[str] = Counter()
+        sides: list[tuple[int, int]] = []
+        for row in dataset.shards:
+            table = dataset.sample_table(row)
+            labels[row.split].update(table.labels.tolist())
+            formats.update(table.pictures["format"])
+            sizes = sorted(zip(table.pictures["width"], table.pictures["height"], strict=True))
+            sides += [sizes[0], sizes[-1]] if sizes else []
+        found["class_counts"] = {
+            split: {name: counts[number] for number, name in enumerate(manifest.classes)}
+            for split, counts in labels.items()
+        }
+        found["picture_formats"] = dict(formats.most_common())
+        found["picture_widths"] = [min(sides)[0], max(sides)[0]] if sides else []
+    return found
+
+
+def info_words(found: dict[str, Any]) -> str:
+    """The same for a person.
+
+    Args:
+        found: What `info_of` gave.
+
+    Returns:
+        A table with a few lines above and below.
+    """
+    names = list(found["splits"])
+    rows = [("split", "samples", "shards", "size")]
+    rows += [
+        (name, f"{split['num_samples']:,}", f"{split['num_shards']:,}", format_bytes(split["num_bytes"]))
+        for name, split in found["splits"].items()
+    ]
+    lines = [f"{found['url']}  (format {found['format_version']}, fingerprint {found['fingerprint']})", ""]
+    lines += [*_columns(rows), ""]
+    classes = found["classes"]
+    if "class_counts" in found:
+        counts = found["class_counts"]
+        table = [("label", "class", *names)]
+        table += [
+            (str(number), name, *(f"{counts[split][name]:,}" for split in names)) for number, name in enumerate(classes)
+        ]
+        lines += [*_columns(table), ""]
+        lines.append("formats: " + ", ".join(f"{name} {count:,}" for name, count in found["picture_formats"].items()))
+        lines.append("widths: {} to {} pixels".format(*found["picture_widths"]))
+    else:
+        shown = ", ".join(classes[:_SHOWN_CLASSES]) + (", …" if len(classes) > _SHOWN_CLASSES else "")
+        lines.append(f"{len(classes)} classes: {shown}")
+    return "\n".join(lines)
+
+
+def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Rows as lines: the first column to the left, numbers to the right."""
+    rows = [tuple(_printable(cell) for cell in row) for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    text = [column for column in range(len(rows[0])) if not rows[-1][column][:1].isdigit()]
+    return [
+        "  ".join(
+            cell.ljust(width) if column in text else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _printable(text: str) -> str:
+    """Text that does nothing to a terminal but stand there."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

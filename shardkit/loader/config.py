@@ -1,0 +1,191 @@
+"""The loader's settings, sorted by what they decide.
+
+`OrderConfig` decides the order and is saved with a position; `DecodeConfig` decides what a sample becomes;
+`RuntimeConfig` decides neither.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+from shardkit.errors import ConfigError
+from shardkit.loader.order import OrderNumbers
+from shardkit.units import parse_bytes
+
+if TYPE_CHECKING:
+    from shardkit.manifest import Split
+
+__all__ = ["ColorMode", "DecodeConfig", "LabelMode", "LoaderOptions", "OnError", "OrderConfig", "RuntimeConfig"]
+
+ColorMode = Literal["rgb", "grayscale", "rgba"]
+LabelMode = Literal["int", "categorical", "binary"]
+OnError = Literal["raise", "skip"]
+
+# The first samples of a lane may move only this far, so that the first batch of an epoch needs few reads.
+FIRST_SPAN = 16
+
+
+class LoaderOptions(TypedDict, total=False):
+    """The keywords of `Loader`, flat, as a user gives them."""
+
+    batch_size: int
+    image_size: tuple[int, int]
+    color_mode: ColorMode
+    label_mode: LabelMode | None
+    crop_to_aspect_ratio: bool
+    pad_to_aspect_ratio: bool
+    antialias: bool
+    decode: bool
+    shuffle: bool | Literal["global"]
+    seed: int
+    shuffle_buffer: int | str
+    chunk_size: int | str
+    lanes: int
+    drop_remainder: bool | None
+    rank: int
+    world_size: int
+    on_error: OnError
+    max_skipped: int
+    threads: int | None
+    prefetch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderConfig:
+    """What decides the order.
+
+    Attributes:
+        batch_size: Samples in a global batch.
+        shuffle: False for the order of the shards, True for a shuffle within the buffer, ``"global"`` for one over the
+            whole split, which reads each sample on its own.
+        seed: Of the shuffle, 0 to 2**64 - 1.
+        shuffle_buffer: How much is held to draw from, over all ranks: text for bytes, a number for samples.
+        chunk_size: What is read in one go: text for bytes, a number for samples.
+        lanes: Parts of the order that take turns; ranks read disjoint chunks where their number divides it.
+        drop_remainder: Whether a short last batch is left out; exactly when shuffling without it.
+    """
+
+    batch_size: int = 32
+    shuffle: bool | Literal["global"] = False
+    seed: int = 0
+    shuffle_buffer: int | str = "256MB"
+    chunk_size: int | str = "2MB"
+    lanes: int = 16
+    drop_remainder: bool | None = None
+
+    def __post_init__(self) -> None:
+        _whole("batch_size", self.batch_size, 1)
+        _whole("lanes", self.lanes, 1)
+        _whole("seed", self.seed, 0, (1 << 64) - 1)
+        if self.shuffle not in {True, False, "global"}:
+            raise ConfigError("shuffle must be True, False or 'global'", setting="shuffle", value=self.shuffle)
+        for name in ("shuffle_buffer", "chunk_size"):
+            if not isinstance(getattr(self, name), str):
+                _whole(name, getattr(self, name), 1)
+
+    def numbers(self, split: Split, fingerprint: str) -> OrderNumbers:
+        """The order of one split as numbers, in integer arithmetic, so that they are the same on any machine.
+
+        Args:
+            split: The split.
+            fingerprint: The data set's fingerprint.
+
+        Returns:
+            The numbers.
+
+        Raises:
+            ConfigError: The split is empty, or smaller than one batch while the remainder is dropped.
+        """
+        samples, size = split.num_samples, split.num_bytes
+        if samples == 0:
+            raise ConfigError(f"split {split.name} has no samples", setting="split", value=split.name)
+        chunk = _in_bytes(self.chunk_size, "chunk_size", samples, size)
+        buffer = _in_bytes(self.shuffle_buffer, "shuffle_buffer", samples, size)
+        # What is not needed to hold one chunk a lane is free to move samples in; at least half of it is.
+        free = max(buffer, 2 * (buffer - self.lanes * chunk))
+        everywhere = self.shuffle == "global"
+        return OrderNumbers(
+            fingerprint=fingerprint,
+            num_samples=samples,
+            batch_size=self.batch_size,
+            drop_remainder=bool(self.shuffle) if self.drop_remainder is None else self.drop_remainder,
+            seed=self.seed,
+            shuffled=bool(self.shuffle),
+            chunk_samples=1 if everywhere else max(1, (2 * chunk * samples + size) // (2 * size)),
+            lanes=self.lanes if self.shuffle else 1,
+            span=0 if everywhere or not self.shuffle else free * samples // (2 * size * self.lanes),
+            first_span=FIRST_SPAN,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeConfig:
+    """What a sample becomes.
+
+    Attributes:
+        image_size: Height and width in pixels.
+        color_mode: The channels.
+        label_mode: ``"int"`` (B,) int64, ``"categorical"`` (B, classes) float32, ``"binary"`` (B, 1) float32, or
+            ``None`` for images alone.
+        crop_to_aspect_ratio: Cut the picture to the target's shape before it is resized, instead of distorting it.
+        pad_to_aspect_ratio: Fill up with black instead of distorting.
+        antialias: Whether shrinking filters out what the smaller size cannot show.
+        decode: Whether pictures are decoded; else their bytes are handed out as they are.
+    """
+
+    image_size: tuple[int, int] = (256, 256)
+    color_mode: ColorMode = "rgb"
+    label_mode: LabelMode | None = "int"
+    crop_to_aspect_ratio: bool = False
+    pad_to_aspect_ratio: bool = False
+    antialias: bool = True
+    decode: bool = True
+
+    def __post_init__(self) -> None:
+        if self.label_mode not in {"int", "categorical", "binary", None}:
+            raise ConfigError(
+                "label_mode must be 'int', 'categorical', 'binary' or None", setting="label_mode", value=self.label_mode
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeConfig:
+    """What changes neither order nor content.
+
+    Attributes:
+        threads: Decoding threads; as many as there are usable cores without it.
+        prefetch: Batches made ahead of the one being used.
+        on_error: ``"raise"``, or ``"skip"``: a bad sample's place is taken by another of the same batch.
+        max_skipped: Bad samples after which skipping stops with an error.
+    """
+
+    threads: int | None = None
+    prefetch: int = 2
+    on_error: OnError = "raise"
+    max_skipped: int = 100
+
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            _whole("threads", self.threads, 1)
+        _whole("prefetch", self.prefetch, 1)
+        _whole("max_skipped", self.max_skipped, 0)
+        if self.on_error not in {"raise", "skip"}:
+            raise ConfigError("on_error must be 'raise' or 'skip'", setting="on_error", value=self.on_error)
+
+    @property
+    def num_threads(self) -> int:
+        """Decoding threads."""
+        return self.threads or len(os.sched_getaffinity(0))
+
+
+def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    if type(value) is not int or value < least or (most is not None and value > most):
+        rule = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ConfigError(f"{name} must be a whole number, {rule}", setting=name, value=value)
+
+
+def _in_bytes(value: int | str, name: str, num_samples: int, num_bytes: int) -> int:
+    """Bytes, from a size in words or a number of samples."""
+    return parse_bytes(value, setting=name) if isinstance(value, str) else max(1, value * num_bytes // num_samples)

@@ -1,0 +1,124 @@
+"""From a place in a shard to verified bytes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from shardkit.errors import FormatError, StorageError
+
+if TYPE_CHECKING:
+    from shardkit.loader.rows import Rows
+    from shardkit.manifest import Split
+    from shardkit.storage import HasPaths
+
+__all__ = ["LocalReader"]
+
+_MAX_OPEN_SHARDS = 256
+
+
+class LocalReader:
+    """Reads samples from shards that are files of this machine. Safe to use from several threads.
+
+    The page cache is the buffer: chunks that come next are announced to the kernel, and a sample is read when it is
+    decoded.
+
+    Args:
+        store: Where the shards are.
+        split: Their rows in the root table.
+    """
+
+    def __init__(self, store: HasPaths, split: Split) -> None:
+        self._store = store
+        self._split = split
+        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def announce(self, rows: Rows) -> None:
+        """Tell the kernel that a run of samples of one shard will be read soon.
+
+        Args:
+            rows: The samples, in the order in which they lie.
+        """
+        start = int(rows.offset[0])
+        length = int(rows.offset[-1] + rows.size[-1]) - start
+        # Best effort: without it the bytes are read all the same, only later.
+        self._shard(int(rows.shard[0])).advise(start, length)
+
+    def read(self, shard: int, offset: int, size: int, digest: int) -> bytes:
+        """A field's bytes.
+
+        Args:
+            shard: The shard's number in the split.
+            offset: Bytes from its start.
+            size: Bytes.
+            digest: xxh3_64 of the bytes.
+
+        Returns:
+            The bytes, which have that digest.
+
+        Raises:
+            FormatError: The shard is damaged: names it and the offset.
+            StorageError: It cannot be read.
+        """
+        found = self._shard(shard)
+        try:
+            data = os.pread(found.descriptor, size, offset)
+        except OSError as exc:
+            name = self._split.shards[shard].name
+            raise StorageError(f"cannot read: {exc.strerror}", url=name, operation="read") from exc
+        if len(data) != size or xxhash.xxh3_64_intdigest(data) != digest:
+            raise FormatError(
+                "the bytes are not those that were packed", shard=self._split.shards[shard].name, offset=offset,
+                advice="`shardkit verify` names all that is damaged; copy the shard again",
+            )  # fmt: skip
+        return data
+
+    def shard_name(self, shard: int) -> str:
+        """The name of a shard of the split, by its number."""
+        return self._split.shards[shard].name
+
+    def _shard(self, number: int) -> _OpenShard:
+        with self._lock:
+            found = self._open.get(number)
+            if found is None:
+                row = self._split.shards[number]
+                found = self._open[number] = _OpenShard(self._store, row.name, row.num_bytes)
+                if len(self._open) > _MAX_OPEN_SHARDS:
+                    # A thread that still reads from it holds it open until it is done.
+                    self._open.popitem(last=False)
+            self._open.move_to_end(number)
+            return found
+
+
+class _OpenShard:
+    """An open file that closes when nobody refers to it any more."""
+
+    __slots__ = ("descriptor",)
+
+    def __init__(self, store: HasPaths, name: str, num_bytes: int) -> None:
+        self.descriptor = -1
+        path = store.path(name)
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            size = os.fstat(self.descriptor).st_size
+        except FileNotFoundError as exc:
+            raise FormatError("the shard is missing", shard=name, advice="Copy the data set again") from exc
+        except OSError as exc:
+            raise StorageError(f"cannot open: {exc.strerror}", url=str(path), operation="read") from exc
+        if size != num_bytes:
+            raise FormatError(
+                f"the shard has {size} bytes instead of {num_bytes}", shard=name, offset=min(size, num_bytes),
+                advice="Copy the shard again",
+            )  # fmt: skip
+
+    def advise(self, offset: int, length: int) -> None:
+        os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+    def __del__(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)

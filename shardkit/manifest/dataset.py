@@ -1,0 +1,171 @@
+"""A packed data set as it lies in a store: manifest, root table, and sample tables when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shardkit.errors import ConfigError, ManifestError
+from shardkit.manifest.manifest import MANIFEST_NAME, Manifest
+from shardkit.manifest.tables import (
+    SHARD_TABLE_NAME,
+    SampleTable,
+    ShardRow,
+    fingerprint_of,
+    read_shard_table,
+    table_name,
+)
+from shardkit.storage import open_store
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+    from shardkit.storage import Store
+
+__all__ = ["DataSet", "Split", "open_dataset", "read_manifest"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The shards of one split, in pack order.
+
+    Attributes:
+        name: The split's name.
+        shards: Their rows in the root table.
+    """
+
+    name: str
+    shards: tuple[ShardRow, ...]
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        """``(num_shards + 1,)`` int64: the split's sample number at which each shard starts, and the total."""
+        counts = np.array([row.num_samples for row in self.shards], dtype=np.int64)
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in the split."""
+        return int(self.starts[-1])
+
+    @cached_property
+    def num_bytes(self) -> int:
+        """Bytes of its shards."""
+        return sum(row.num_bytes for row in self.shards)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A packed data set.
+
+    Attributes:
+        store: Where it lies.
+        manifest: What it is.
+        shards: The rows of the root table, in pack order.
+    """
+
+    store: Store
+    manifest: Manifest
+    shards: tuple[ShardRow, ...]
+
+    def split(self, name: str) -> Split:
+        """One split.
+
+        Raises:
+            ConfigError: There is no split of that name.
+        """
+        if name not in self.manifest.splits:
+            raise ConfigError(
+                f"there is no split {name!r}", setting="split", value=name,
+                advice=f"This data set has: {', '.join(self.manifest.splits)}",
+            )  # fmt: skip
+        return Split(name, tuple(row for row in self.shards if row.split == name))
+
+    def sample_table(self, row: ShardRow, *, whole: bool = True) -> SampleTable:
+        """The sample table of one shard, checked against the root table.
+
+        Args:
+            row: The shard.
+            whole: Whether the columns that training does not need are read too.
+
+        Returns:
+            The table.
+
+        Raises:
+            ManifestError: It is missing, damaged, or belongs to another data set.
+        """
+        name = table_name(row.name)
+        if self.store.size(name) is None:
+            raise ManifestError("the sample table is missing", shard=name, advice="Copy the data set again")
+        return SampleTable.from_parquet(self.store.read(name), row, tuple(self.manifest.fields), whole=whole)
+
+
+def read_manifest(url: str | os.PathLike[str]) -> Manifest:
+    """What a packed data set is.
+
+    Args:
+        url: The data set: a folder's path or URL.
+
+    Returns:
+        Its manifest.
+
+    Raises:
+        ManifestError: There is no manifest, or it is damaged or too new.
+        StorageError: It cannot be read.
+        ConfigError: The URL's scheme is not one that shardkit reads.
+    """
+    return _manifest_in(open_store(url))
+
+
+def open_dataset(url: str | os.PathLike[str]) -> DataSet:
+    """A packed data set: its manifest and root table, checked against each other.
+
+    Args:
+        url: The data set: a folder's path or URL.
+
+    Returns:
+        The data set. Sample tables are read when they are asked for.
+
+    Raises:
+        ManifestError: The manifest or the root table is missing, damaged, too new, or they do not fit.
+        StorageError: They cannot be read.
+        ConfigError: The URL's scheme is not one that shardkit reads.
+    """
+    store = open_store(url)
+    manifest = _manifest_in(store)
+    if store.size(SHARD_TABLE_NAME) is None:
+        raise ManifestError("the table of shards is missing", shard=SHARD_TABLE_NAME, advice="Copy the data set again")
+    rows = tuple(read_shard_table(store.read(SHARD_TABLE_NAME)))
+    _check_counts(manifest, rows)
+    return DataSet(store, manifest, rows)
+
+
+def _manifest_in(store: Store) -> Manifest:
+    if store.size(MANIFEST_NAME) is None:
+        raise ManifestError(
+            f"no data set here: {store.url} has no {MANIFEST_NAME}",
+            advice="It is written last: if packing was stopped, run the same `shardkit pack` again",
+        )
+    return Manifest.from_json(store.read(MANIFEST_NAME))
+
+
+def _check_counts(manifest: Manifest, rows: tuple[ShardRow, ...]) -> None:
+    for name, info in manifest.splits.items():
+        mine = [row for row in rows if row.split == name]
+        found = (sum(row.num_samples for row in mine), sum(row.num_bytes for row in mine), len(mine))
+        if found != (info.num_samples, info.num_bytes, info.num_shards):
+            raise ManifestError(
+                f"split {name} has other counts in the manifest than in the table of shards",
+                shard=SHARD_TABLE_NAME, advice="Copy the data set again",
+            )  # fmt: skip
+    if fingerprint_of(rows) != manifest.fingerprint or any(row.split not in manifest.splits for row in rows):
+        raise ManifestError(
+            "the table of shards belongs to another data set",
+            shard=SHARD_TABLE_NAME,
+            advice="Copy the data set again",
+        )

@@ -1,0 +1,164 @@
+"""`manifest.json`: the small document that says what a data set is."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from shardkit.errors import ManifestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "FieldInfo", "Manifest", "SplitInfo"]
+
+FORMAT_VERSION = "1.0"
+MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES = 64 * 2**20
+_HEX_128 = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitInfo:
+    """How large a split is.
+
+    Attributes:
+        num_samples: Samples in it.
+        num_bytes: Bytes of its shards.
+        num_shards: Shards in it.
+    """
+
+    num_samples: int
+    num_bytes: int
+    num_shards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldInfo:
+    """What a field of every sample is.
+
+    Attributes:
+        kind: ``"image"`` or ``"class"``.
+        extensions: The member names' extensions that hold it.
+    """
+
+    kind: str
+    extensions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a packed data set is.
+
+    Attributes:
+        format_version: ``"major.minor"`` of the format on disk.
+        fingerprint: 32 hexadecimal digits over keys, sizes, digests and order; the same wherever the data set lies.
+        fields: The fields of a sample by name.
+        classes: The class names by integer label.
+        splits: The splits by name, in pack order.
+        packed: The options that decided the bytes.
+    """
+
+    format_version: str = FORMAT_VERSION
+    fingerprint: str
+    fields: Mapping[str, FieldInfo]
+    classes: tuple[str, ...]
+    splits: Mapping[str, SplitInfo]
+    packed: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """The document: UTF-8, the same bytes for equal manifests."""
+        value = {
+            "format_version": self.format_version,
+            "fingerprint": self.fingerprint,
+            "splits": {
+                name: {"num_samples": s.num_samples, "num_bytes": s.num_bytes, "num_shards": s.num_shards}
+                for name, s in self.splits.items()
+            },
+            "fields": {
+                name: {"kind": info.kind, "extensions": list(info.extensions)} for name, info in self.fields.items()
+            },
+            "classes": list(self.classes),
+            "packed": dict(self.packed),
+        }
+        return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+
+    @classmethod
+    def from_json(cls, data: bytes, *, url: str = MANIFEST_NAME) -> Manifest:
+        """Read the document, trusting nothing in it.
+
+        Args:
+            data: Its bytes.
+            url: Where it came from, for messages.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            ManifestError: It is not a manifest, or one of a newer major version.
+        """
+        try:
+            if len(data) > MAX_MANIFEST_BYTES:
+                raise ValueError(f"{len(data)} bytes are too many")
+            value = json.loads(data)
+            _check_version(value["format_version"], url)
+            return cls(
+                format_version=value["format_version"],
+                fingerprint=_matched(_HEX_128, value["fingerprint"]),
+                fields={name: _field_info(info) for name, info in value["fields"].items()},
+                classes=tuple(_text(name) for name in value["classes"]),
+                splits={_matched(_NAME, name): _split_info(split) for name, split in value["splits"].items()},
+                packed=dict(value.get("packed", {})),
+            )
+        except ManifestError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+            reason = f"{exc} is missing" if isinstance(exc, KeyError) else str(exc)
+            raise ManifestError(
+                f"not a shardkit manifest: {reason}",
+                shard=url,
+                advice="Copy the data set again, or pack it again",
+            ) from exc
+
+
+def _check_version(version: object, url: str) -> None:
+    found = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", version) if isinstance(version, str) else None
+    if found is None:
+        raise ValueError(f"format_version is {version!r}")
+    newest = FORMAT_VERSION.partition(".")[0]
+    if int(found[1]) > int(newest):
+        raise ManifestError(
+            f"the data set has format version {version}; this shardkit reads up to {newest}.x",
+            shard=url,
+            advice="Upgrade shardkit",
+        )
+
+
+def _split_info(value: Mapping[str, object]) -> SplitInfo:
+    counts = {name: _count(value[name]) for name in ("num_samples", "num_bytes", "num_shards")}
+    return SplitInfo(**counts)
+
+
+def _field_info(value: Mapping[str, Any]) -> FieldInfo:
+    return FieldInfo(kind=_text(value["kind"]), extensions=tuple(_text(name) for name in value["extensions"]))
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r} is not a count")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _matched(pattern: re.Pattern[str], value: object) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError(f"{value!r} is not of the form {pattern.pattern}")
+    return value

@@ -1,0 +1,74 @@
+"""A worker process of the local engine: tasks come in on standard input, outcomes go out on standard output.
+
+Started as a plain subprocess and not through multiprocessing, which would run the user's main script again in each
+worker. Both ends are pipes between processes of the same user and the same code, so pickle is safe here.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from typing import IO, Any
+
+from shardkit.errors import ShardkitError
+from shardkit.packer.shard import pack_shard
+
+__all__ = ["main", "read_message", "write_message"]
+
+_LENGTH_BYTES = 8
+
+
+def write_message(pipe: IO[bytes], message: Any) -> None:
+    """Send one value.
+
+    Args:
+        pipe: The pipe's writing end.
+        message: The value.
+    """
+    data = pickle.dumps(message)
+    pipe.write(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
+    pipe.flush()
+
+
+def read_message(pipe: IO[bytes]) -> Any:
+    """Receive one value.
+
+    Args:
+        pipe: The pipe's reading end.
+
+    Returns:
+        The value.
+
+    Raises:
+        EOFError: The other end is gone.
+    """
+    head = pipe.read(_LENGTH_BYTES)
+    data = pipe.read(int.from_bytes(head, "little")) if len(head) == _LENGTH_BYTES else b""
+    if not data or len(data) != int.from_bytes(head, "little"):
+        raise EOFError
+    return pickle.loads(data)  # noqa: S301 (our own parent or child wrote it)
+
+
+def main() -> None:
+    """Pack shards until there are no more tasks."""
+    source = sys.stdin.buffer
+    # Anything that a library prints must not end up between two messages.
+    sink = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    while True:
+        try:
+            task, dest, check = read_message(source)
+        except EOFError:
+            return
+        try:
+            row = pack_shard(
+                task, dest, check, lambda pictures, size: write_message(sink, ("progress", pictures, size))
+            )
+            write_message(sink, ("done", row))
+        except ShardkitError as exc:
+            write_message(sink, ("failed", exc))
+
+
+if __name__ == "__main__":
+    main()

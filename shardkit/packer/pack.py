@@ -1,0 +1,302 @@
+"""The packing run: from a source to a data set, going on where an earlier run was stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tqdm import tqdm
+
+from shardkit.errors import ConfigError, ManifestError, PackError, ShardkitError
+from shardkit.manifest import FieldInfo, Manifest, ShardRow, SplitInfo, fingerprint_of
+from shardkit.manifest.manifest import MANIFEST_NAME
+from shardkit.manifest.tables import (
+    SHARD_TABLE_NAME,
+    SampleTable,
+    row_in_table,
+    table_name,
+    write_shard_table,
+)
+from shardkit.packer.engines.local import run_local
+from shardkit.packer.folder import read_folder
+from shardkit.packer.options import Check, ClassFrom, PackOptions, usable_cores
+from shardkit.packer.plan import PackPlan, ShardTask, make_plan
+from shardkit.packer.shard import FIELDS
+from shardkit.packer.source import Source, shown_path
+from shardkit.packer.table import TABLE_SUFFIXES, read_table
+from shardkit.storage import LocalStore, open_store
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from shardkit.storage import Store
+
+__all__ = ["PackResult", "pack"]
+
+# Stands in an unfinished data set and says which plan it follows; gone when the manifest is there.
+UNFINISHED_NAME = "unfinished.json"
+_SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+-\d{6,}\.(tar|parquet)")
+_EXTENSIONS = {"image": ("jpg", "png", "webp", "gif", "bmp", "tif", "ppm", "jp2", "avif"), "label": ("cls",)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackResult:
+    """What a packing run did.
+
+    Attributes:
+        dest: Where the data set is.
+        manifest: What it is.
+        already_packed: Whether it had been packed before, so that nothing was to be done.
+        num_kept_shards: Shards that an earlier, stopped run had packed.
+        ignored: Files of the source that are no pictures, by suffix.
+        seconds: How long the run took.
+    """
+
+    dest: str
+    manifest: Manifest
+    already_packed: bool = False
+    num_kept_shards: int = 0
+    ignored: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def pack(
+    source: str | os.PathLike[str],
+    dest: str | os.PathLike[str],
+    *,
+    split: Mapping[str, float] | str | None = None,
+    stratify: bool = False,
+    shard_size: str | int = "64MiB",
+    shard_samples: int | None = None,
+    seed: int = 0,
+    shuffle: bool = True,
+    workers: int | None = None,
+    check: Check = "header",
+    overwrite: bool = False,
+    class_from: ClassFrom = "top",
+    follow_symlinks: bool = False,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+) -> PackResult:
+    """Pack labelled pictures into tar shards.
+
+    The same pictures and options give the same bytes, whatever the machine, the number of workers and the order in
+    which the file system lists. Stopped at any moment and called again, it goes on and ends with the same bytes.
+
+    Args:
+        source: A folder of class folders, or a table (.csv, .tsv, .jsonl, .parquet) that names pictures and labels.
+        dest: The folder of the data set to be made: missing, empty, or an unfinished run of this same plan.
+        split: Fractions by name: ``{"train": 0.9, "val": 0.1}`` or ``"train=0.9,val=0.1"``; one split, ``train``,
+            without it. A picture's split follows from its path and the seed alone.
+        stratify: Cut each class at the exact proportions.
+        shard_size: The most bytes in a shard, such as ``"64MiB"``.
+        shard_samples: The most samples in a shard; only ``shard_size`` counts without it.
+        seed: Of the splits and the shuffle, 0 to 2**64 - 1.
+        shuffle: Whether samples are shuffled over the whole split; else they lie sorted by key.
+        workers: Processes; as many as there are usable cores without it.
+        check: ``"header"`` looks at each picture's header and end, ``"decode"`` decodes it whole.
+        overwrite: Replace a data set that is there already.
+        class_from: For a folder: ``"top"``, a picture's class is its first folder, as in Keras; ``"path"``: all of
+            them.
+        follow_symlinks: Whether links may lead out of the source folder, or to folders.
+        path_column: For a table: the column of paths, where its name is not a usual one.
+        label_column: For a table: the column of labels, where its name is not a usual one.
+        root: For a table: the folder that paths are relative to; the table's own without it.
+        progress: Whether to show a progress bar on standard error; only on a terminal without it.
+
+    Returns:
+        What was done.
+
+    Raises:
+        ConfigError: An option is wrong, the source cannot be listed, or the destination holds something else.
+        PackError: Some pictures cannot be packed; its ``failures`` name each.
+        StorageError: The data set cannot be written.
+    """
+    started = time.monotonic()
+    options = PackOptions.of(
+        split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples, seed=seed, shuffle=shuffle,
+        class_from=class_from, labels_from="folders" if Path(source).is_dir() else "table",
+    )  # fmt: skip
+    if check not in {"header", "decode"}:
+        raise ConfigError("check must be 'header' or 'decode'", setting="check", value=check)
+    if workers is not None and workers < 1:
+        raise ConfigError("workers must be at least 1", setting="workers", value=workers)
+    found = _listed(Path(source), options, follow_symlinks, (path_column, label_column, root))
+    plan = make_plan(found, options)
+    store = open_store(dest)
+    if (done := _packed_before(store, plan)) is not None and not overwrite:
+        # A run that was killed after its last file may have left these.
+        store.delete(UNFINISHED_NAME)
+        store.delete_temporary()
+        return PackResult(dest=store.url, manifest=done, already_packed=True, ignored=found.ignored)
+    kept = _prepare(store, plan, overwrite=overwrite)
+    rows = _run(plan, store, kept, check, workers or usable_cores(), progress)
+    manifest = _finish(store, plan, options, rows)
+    return PackResult(
+        dest=store.url, manifest=manifest, num_kept_shards=len(kept), ignored=found.ignored,
+        seconds=time.monotonic() - started,
+    )  # fmt: skip
+
+
+def _listed(source: Path, options: PackOptions, follow_symlinks: bool, table: tuple[Any, Any, Any]) -> Source:
+    path_column, label_column, root = table
+    if source.is_dir():
+        found = read_folder(source, options.class_from, follow_symlinks=follow_symlinks)
+    elif source.is_file() and source.suffix.lower() in TABLE_SUFFIXES:
+        base = None if root is None else Path(root)
+        found = read_table(source, path_column=path_column, label_column=label_column, root=base)
+    else:
+        kind = f"is neither a folder nor one of {', '.join(TABLE_SUFFIXES)}" if source.exists() else "does not exist"
+        raise ConfigError(f"the source {kind}", setting="source", value=shown_path(source))
+    if found.failures:
+        raise PackError(f"{len(found.failures)} files of the source cannot be packed", tuple(sorted(found.failures)))
+    if not found.items:
+        raise ConfigError("the source holds no pictures", setting="source", value=shown_path(source))
+    return found
+
+
+def _packed_before(store: Store, plan: PackPlan) -> Manifest | None:
+    """The manifest of a finished data set of this very plan."""
+    if store.size(MANIFEST_NAME) is None:
+        return None
+    try:
+        manifest = Manifest.from_json(store.read(MANIFEST_NAME))
+    except ManifestError:
+        return None
+    return manifest if manifest.packed.get("plan") == plan.digest else None
+
+
+def _prepare(store: LocalStore, plan: PackPlan, *, overwrite: bool) -> dict[str, ShardRow]:
+    """Make the destination ready, and say which shards an earlier run left finished there."""
+    names = set(store.names())
+    ours = {name for name in names if _is_ours(name)} if names & {MANIFEST_NAME, UNFINISHED_NAME} else set()
+    if strangers := sorted(names - ours):
+        shown = ", ".join(shown_path(name) for name in strangers[:3])
+        raise ConfigError(
+            f"the destination holds something else: {shown}", setting="dest", value=store.url,
+            advice="Name an empty folder or a new one",
+        )  # fmt: skip
+    same = UNFINISHED_NAME in names and _unfinished_plan(store) == plan.digest and MANIFEST_NAME not in names
+    if names and not same and not overwrite:
+        what = "a data set" if MANIFEST_NAME in names else "an unfinished data set"
+        raise ConfigError(
+            f"the destination holds {what} of other pictures or options", setting="dest", value=store.url,
+            advice="Name another folder, or replace it with overwrite=True (--overwrite)",
+        )  # fmt: skip
+    if not same:
+        # The manifest first: from here on nothing looks like a data set.
+        for name in sorted(ours, key=lambda name: (name != MANIFEST_NAME, name)):
+            store.delete(name)
+        with store.write(UNFINISHED_NAME) as writer:
+            writer.write(json.dumps({"plan": plan.digest}).encode())
+    store.delete_temporary()
+    return {task.name: row for task in plan.tasks if (row := _kept_row(store, task)) is not None} if same else {}
+
+
+def _is_ours(name: str) -> bool:
+    return name in {MANIFEST_NAME, SHARD_TABLE_NAME, UNFINISHED_NAME} or _SHARD_FILE.fullmatch(name) is not None
+
+
+def _unfinished_plan(store: Store) -> str | None:
+    try:
+        return str(json.loads(store.read(UNFINISHED_NAME))["plan"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _kept_row(store: Store, task: ShardTask) -> ShardRow | None:
+    """The row of a shard that is there whole: its table, which is written after it, and the shard at its length."""
+    name = table_name(task.name)
+    if store.size(name) is None:
+        return None
+    try:
+        data = store.read(name)
+        row = row_in_table(data, name)
+        SampleTable.from_parquet(data, row, FIELDS)
+    except ManifestError:
+        return None
+    return row if row.name == task.name and store.size(task.name) == row.num_bytes else None
+
+
+def _run(
+    plan: PackPlan, store: Store, kept: dict[str, ShardRow], check: Check, workers: int, progress: bool | None
+) -> list[ShardRow]:
+    rows = dict(kept)
+    todo = [task for task in plan.tasks if task.name not in kept]
+    total = sum(len(task.items) for task in plan.tasks)
+    done = sum(row.num_samples for row in kept.values())
+    failures: list[str] = []
+    first: ShardkitError | None = None
+    with _Bar(total, done, disable=None if progress is None else not progress) as bar:
+        for outcome in run_local(todo, store.url, check, workers, bar.add):
+            if isinstance(outcome, ShardRow):
+                rows[outcome.name] = outcome
+            else:
+                first = first or outcome
+                failures.extend(getattr(outcome, "failures", ()))
+    if failures:
+        raise PackError(
+            f"{len(failures)} of {total} pictures cannot be packed", tuple(sorted(failures)),
+            advice="There is no data set until they are mended or taken away:",
+        ) from first  # fmt: skip
+    if first is not None:
+        raise first
+    return [rows[task.name] for task in plan.tasks]
+
+
+class _Bar:
+    """Pictures done, pictures/s, MB/s and time left, on a terminal only."""
+
+    def __init__(self, total: int, done: int, *, disable: bool | None) -> None:
+        self._bar = tqdm(
+            total=total, initial=done, unit=" pictures", disable=disable, dynamic_ncols=True, smoothing=0.1
+        )
+        self._bytes = 0
+        self._started = time.monotonic()
+
+    def add(self, pictures: int, size: int) -> None:
+        """Count what was done since the last call."""
+        self._bytes += size
+        rate = self._bytes / 1e6 / max(time.monotonic() - self._started, 1e-3)
+        self._bar.set_postfix_str(f"{rate:.0f} MB/s", refresh=False)
+        self._bar.update(pictures)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+def _finish(store: Store, plan: PackPlan, options: PackOptions, rows: list[ShardRow]) -> Manifest:
+    """Write the root table and, last, the manifest."""
+    splits = {}
+    for name, _ in options.split:
+        mine = [row for row in rows if row.split == name]
+        splits[name] = SplitInfo(
+            num_samples=sum(row.num_samples for row in mine),
+            num_bytes=sum(row.num_bytes for row in mine),
+            num_shards=len(mine),
+        )
+    manifest = Manifest(
+        fingerprint=fingerprint_of(rows),
+        fields={
+            name: FieldInfo(kind="class" if name == "label" else name, extensions=_EXTENSIONS[name]) for name in FIELDS
+        },
+        classes=plan.classes,
+        splits=splits,
+        packed={**options.as_json(), "plan": plan.digest},
+    )
+    with store.write(SHARD_TABLE_NAME) as writer:
+        writer.write(write_shard_table(rows))
+    with store.write(MANIFEST_NAME) as writer:
+        writer.write(manifest.to_json())
+    store.delete(UNFINISHED_NAME)
+    return manifest

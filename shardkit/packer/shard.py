@@ -1,0 +1,177 @@
+"""Packing one shard: the only unit of work. Doing it twice gives the same bytes."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from shardkit.codecs.header import EXTENSIONS, read_header
+from shardkit.codecs.label import encode_class
+from shardkit.errors import CodecError, PackError
+from shardkit.formats.tar import END_OF_ARCHIVE, member_header, padding
+from shardkit.manifest.tables import FieldColumns, SampleTable, ShardRow, table_name
+from shardkit.storage import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardkit.codecs.header import ImageHeader
+    from shardkit.packer.options import Check
+    from shardkit.packer.plan import ShardTask, TaskItem
+    from shardkit.storage import Writer
+
+__all__ = ["FIELDS", "pack_shard"]
+
+FIELDS = ("image", "label")
+_BLOCK_BYTES = 8 * 2**20
+
+
+def pack_shard(
+    task: ShardTask, dest: str, check: Check = "header", on_progress: Callable[[int, int], None] | None = None
+) -> ShardRow:
+    """Pack one shard and its table.
+
+    Every picture of the shard is looked at even when one is bad, so that one run names all that are.
+
+    Args:
+        task: What to pack.
+        dest: The data set's URL.
+        check: ``"header"`` looks at each picture's header and end, ``"decode"`` decodes it whole.
+        on_progress: Called now and then with the pictures and bytes done since the last call.
+
+    Returns:
+        The shard's row in the root table.
+
+    Raises:
+        PackError: Pictures of this shard cannot be packed; nothing is written under the shard's name.
+        StorageError: The shard cannot be written.
+    """
+    store = open_store(dest)
+    with store.write(task.name) as writer:
+        shard = _ShardWriter(writer, on_progress or (lambda _pictures, _bytes: None))
+        failures = []
+        for item in task.items:
+            try:
+                data = _read(item)
+                shard.add(item, data, _checked(data, check))
+            except (CodecError, OSError) as exc:
+                what = exc.what if isinstance(exc, CodecError) else exc.strerror or str(exc)
+                failures.append(f"{item.where}: {what}")
+        if failures:
+            raise PackError(f"shard {task.name} cannot be packed", tuple(failures))
+        shard.finish()
+    table = shard.table()
+    row = ShardRow(
+        name=task.name,
+        split=task.split,
+        num_samples=len(table),
+        num_bytes=shard.num_bytes,
+        digest=shard.digest.hexdigest(),
+        content=table.content_digest(),
+    )
+    with store.write(table_name(task.name)) as writer:
+        writer.write(table.to_parquet(row))
+    return row
+
+
+def _read(item: TaskItem) -> bytes:
+    """A picture's bytes, of exactly the length that the plan knows."""
+    descriptor = os.open(item.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{item.where} is no longer a regular file")
+        # One byte more than planned, so that a file that grew is seen too.
+        parts = [os.read(descriptor, item.size + 1)]
+        while parts[-1] and sum(map(len, parts)) <= item.size:
+            parts.append(os.read(descriptor, item.size + 1))
+    finally:
+        os.close(descriptor)
+    data = b"".join(parts)
+    if len(data) != item.size or status.st_size != item.size:
+        raise OSError(
+            f"changed while it was packed: {item.size} bytes when listed, now {max(len(data), status.st_size)}"
+        )
+    return data
+
+
+def _checked(data: bytes, check: Check) -> ImageHeader:
+    header = read_header(data)
+    if check == "decode":
+        from shardkit.codecs.image import ImageDecoder
+
+        ImageDecoder(image_size=(8, 8)).decode(data)
+    return header
+
+
+class _ShardWriter:
+    """A shard being written, and what its table will say."""
+
+    def __init__(self, writer: Writer, on_progress: Callable[[int, int], None]) -> None:
+        self._writer = writer
+        self._on_progress = on_progress
+        self._block: list[bytes] = []
+        self._block_bytes = 0
+        self._pictures = 0
+        self._rows: list[tuple[TaskItem, ImageHeader]] = []
+        self._places: dict[str, list[tuple[int, int, int]]] = {name: [] for name in FIELDS}
+        self.num_bytes = 0
+        self.digest = xxhash.xxh3_128()
+
+    def add(self, item: TaskItem, picture: bytes, header: ImageHeader) -> None:
+        """Append one sample."""
+        self._member("image", f"{item.key}.{EXTENSIONS[header.format]}", picture)
+        self._member("label", f"{item.key}.cls", encode_class(item.label))
+        self._rows.append((item, header))
+        self._pictures += 1
+        if self._block_bytes >= _BLOCK_BYTES:
+            self._flush()
+
+    def finish(self) -> None:
+        """Append the end of the archive."""
+        self._append(END_OF_ARCHIVE)
+        self._flush()
+
+    def table(self) -> SampleTable:
+        """The shard's sample table."""
+        columns = {name: np.array(places, dtype=np.uint64).reshape(-1, 3) for name, places in self._places.items()}
+        pictures: dict[str, list[Any]] = {
+            name: [getattr(header, name) for _, header in self._rows]
+            for name in ("width", "height", "mode", "format", "orientation")
+        }
+        return SampleTable(
+            keys=[item.key for item, _ in self._rows],
+            sources=[item.source for item, _ in self._rows],
+            labels=np.array([item.label for item, _ in self._rows], dtype=np.int64),
+            fields={
+                name: FieldColumns(
+                    offset=places[:, 0].astype(np.int64),
+                    size=places[:, 1].astype(np.int64),
+                    xxh3_64=places[:, 2],
+                )
+                for name, places in columns.items()
+            },
+            pictures=pictures,
+        )
+
+    def _member(self, field: str, name: str, data: bytes) -> None:
+        self._append(member_header(name.encode(), len(data)))
+        self._places[field].append((self.num_bytes, len(data), xxhash.xxh3_64_intdigest(data)))
+        self._append(data)
+        self._append(bytes(padding(len(data))))
+
+    def _append(self, data: bytes) -> None:
+        self._block.append(data)
+        self._block_bytes += len(data)
+        self.num_bytes += len(data)
+
+    def _flush(self) -> None:
+        block = b"".join(self._block)
+        self.digest.update(block)
+        self._writer.write(block)
+        self._on_progress(self._pictures, len(block))
+        self._block, self._block_bytes, self._pictures = [], 0, 0

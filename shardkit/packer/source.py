@@ -1,0 +1,82 @@
+"""What is to be packed: pictures with their labels, as references, never as bytes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+from shardkit.codecs.header import PICTURE_SUFFIXES
+
+__all__ = ["Source", "SourceItem", "encode_key", "shown_path"]
+
+# What no reader of tar shards may see raw in a key: dots end a key, control bytes break terminals and tables, and
+# what is not UTF-8 breaks JSON.
+_UNSAFE = re.compile("[.%\x00-\x1f\x7f\udc80-\udcff]")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceItem:
+    """One picture to be packed.
+
+    Attributes:
+        path: Where it is read from.
+        source: Its path relative to the source's root, which is kept in the data set.
+        size: Its length in bytes when it was listed.
+        label: Its label as the source has it.
+        where: What to call it in messages.
+    """
+
+    path: bytes
+    source: bytes
+    size: int
+    label: str
+    where: str
+
+
+@dataclass(slots=True)
+class Source:
+    """Everything that was found.
+
+    Attributes:
+        items: The pictures, in no order.
+        classes: Class names that the source knows besides those of its pictures, such as empty class folders.
+        failures: What cannot be packed, one line each, the file named first.
+        ignored: How many files that are no pictures were passed over, by suffix.
+    """
+
+    items: list[SourceItem] = field(default_factory=list)
+    classes: set[str] = field(default_factory=set)
+    failures: list[str] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+
+
+def encode_key(source: bytes) -> str:
+    """The key of a picture: its relative path without its picture suffix, with unsafe bytes percent-encoded.
+
+    Args:
+        source: The path, ``/`` between folders.
+
+    Returns:
+        The key: ``b"v1.0/a.b.jpg"`` gives ``"v1%2E0/a%2Eb"``.
+    """
+    stem, suffix = os.path.splitext(source)
+    text = (stem if suffix.lower().decode("latin-1") in PICTURE_SUFFIXES else source).decode("utf-8", "surrogateescape")
+    return _UNSAFE.sub(_percent, text)
+
+
+def _percent(found: re.Match[str]) -> str:
+    return f"%{found[0].encode('utf-8', 'surrogateescape')[0]:02X}"
+
+
+def shown_path(path: bytes | str | os.PathLike[str]) -> str:
+    """A path as it may go into a message or onto a terminal: control and stray bytes escaped."""
+    text = os.fsdecode(path)
+    return text if text.isprintable() else text.encode("unicode_escape", "surrogateescape").decode("ascii", "replace")
+
+
+def promises_picture(name: bytes) -> bool:
+    """Whether a file's name says that it is a picture. Names with a leading dot promise nothing."""
+    suffix = os.path.splitext(name)[1].lower()
+    return not name.startswith(b".") and suffix.decode("latin-1") in PICTURE_SUFFIXES

@@ -1,0 +1,65 @@
+"""The seam: what shardkit asks of a place where bytes are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["HasPaths", "Store", "Writer"]
+
+
+class Writer(Protocol):
+    """An object being written: it appears under its name, whole, when the ``with`` block ends without an error."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Store(Protocol):
+    """Named objects below one URL. Every failure is a `StorageError`; a missing object is one too."""
+
+    url: str
+
+    def read(self, name: str) -> bytes:
+        """The whole of an object."""
+        ...
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes of an object, or an error."""
+        ...
+
+    def size(self, name: str) -> int | None:
+        """An object's length in bytes, or ``None`` where there is no such object."""
+        ...
+
+    def names(self) -> Iterator[str]:
+        """The objects directly below the URL, in no order."""
+        ...
+
+    def write(self, name: str) -> Writer:
+        """Start writing an object, which replaces one of the same name when done."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete an object; nothing happens where there is none."""
+        ...
+
+
+@runtime_checkable
+class HasPaths(Protocol):
+    """A store whose objects are files of this machine."""
+
+    def path(self, name: str) -> Path:
+        """The file that holds an object."""
+        ...

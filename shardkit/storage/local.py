@@ -1,0 +1,150 @@
+"""Objects in a folder of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from shardkit.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+__all__ = ["LocalStore"]
+
+TEMPORARY_PREFIX = ".shardkit-"
+
+
+class LocalStore:
+    """A folder. Writing is atomic: a temporary file beside the object, flushed to the disk, then renamed.
+
+    Args:
+        folder: The folder; made when the first object is written.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.url = str(folder)
+
+    def path(self, name: str) -> Path:
+        """The file that holds an object.
+
+        Raises:
+            ConfigError: The name would lead out of the folder.
+        """
+        if not name or name in {".", ".."} or "/" in name or "\0" in name:
+            raise ConfigError("an object's name must be a plain file name", setting="name", value=name)
+        return self.folder / name
+
+    def read(self, name: str) -> bytes:
+        """The whole of an object."""
+        with self._errors(name, "read"):
+            return self.path(name).read_bytes()
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes of an object, or a `StorageError`."""
+        with self._errors(name, "read"), self.path(name).open("rb") as file:
+            data = os.pread(file.fileno(), length, offset)
+        if len(data) != length:
+            raise StorageError(
+                f"{len(data)} bytes instead of {length} at offset {offset}",
+                url=str(self.path(name)),
+                operation="read",
+            )
+        return data
+
+    def size(self, name: str) -> int | None:
+        """An object's length in bytes, or ``None`` where there is no such object."""
+        with self._errors(name, "look at"):
+            try:
+                return self.path(name).stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def names(self) -> Iterator[str]:
+        """The objects in the folder, temporary files left out; none where there is no folder."""
+        with self._errors("", "list"):
+            try:
+                found = sorted(os.listdir(self.folder))
+            except FileNotFoundError:
+                return
+        yield from (name for name in found if not name.startswith(TEMPORARY_PREFIX))
+
+    def write(self, name: str) -> LocalWriter:
+        """Start writing an object."""
+        with self._errors(name, "write"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return LocalWriter(self.path(name))
+
+    def delete(self, name: str) -> None:
+        """Delete an object; nothing happens where there is none."""
+        with self._errors(name, "delete"):
+            self.path(name).unlink(missing_ok=True)
+
+    def delete_temporary(self) -> None:
+        """Delete what writers that were killed left behind. Only for the one who owns the folder."""
+        with self._errors("", "clean"):
+            for left in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
+                left.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _errors(self, name: str, operation: str) -> Iterator[None]:
+        try:
+            yield
+        except StorageError:
+            raise
+        except OSError as exc:
+            where = str(self.folder / name) if name else self.url
+            raise StorageError(f"cannot {operation}: {exc.strerror or exc}", url=where, operation=operation) from exc
+
+
+class LocalWriter:
+    """A file being written beside its final name."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        # Not mkstemp: its files are for their owner only, and a data set follows the user's umask like any file.
+        self._temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._temporary, flags, 0o666)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as exc:
+            raise self._failed(exc) from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._commit()
+        except OSError as exc:
+            raise self._failed(exc) from exc
+        finally:
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+    def _commit(self) -> None:
+        os.fsync(self._file.fileno())
+        self._temporary.replace(self._target)
+        folder = os.open(self._target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _failed(self, exc: OSError) -> StorageError:
+        return StorageError(f"cannot write: {exc.strerror or exc}", url=str(self._target), operation="write")

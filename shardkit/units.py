@@ -1,0 +1,56 @@
+"""Sizes in words: ``"64MiB"`` to bytes and back."""
+
+from __future__ import annotations
+
+import re
+
+from shardkit.errors import ConfigError
+
+__all__ = ["format_bytes", "parse_bytes"]
+
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+
+
+def parse_bytes(text: str, *, setting: str) -> int:
+    """A size in bytes.
+
+    Args:
+        text: A number with a unit: ``"2MB"`` is 2,000,000 bytes, ``"64MiB"`` is 64 * 2**20. The ``B`` may be left out.
+        setting: The setting's name, for messages.
+
+    Returns:
+        The size, at least 1.
+
+    Raises:
+        ConfigError: It is not a size, or less than one byte.
+    """
+    found = _SIZE.fullmatch(text)
+    size = round(float(found[1]) * _UNITS[(found[2] or "").lower()]) if found else 0
+    if size < 1:
+        raise ConfigError(
+            f"{setting} must be a size of at least one byte",
+            setting=setting,
+            value=text,
+            advice="Write it like 64MiB or 2MB",
+        )
+    return size
+
+
+def format_bytes(size: float) -> str:
+    """A size as a person reads it: ``"1.4 GB"``, in powers of 1,000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
