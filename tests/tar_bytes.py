@@ -82,5 +82,5 @@ def refused(data: bytes, **options) -> FormatError:
     assert caught.value.shard == "s.tar"
     assert isinstance(caught.value.offset, int)
     assert 0 <= caught.value.offset <= len(data)
-    assert "members were read before" in str(caught.value)
+    assert "members read before: " in str(caught.value)
     return caught.value

@@ -30,6 +30,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_GO_ON = "stopped; the same command goes on where it was"
+
 
 class CheckChoice(StrEnum):
     """How thoroughly each picture is looked at."""
@@ -101,14 +103,19 @@ def pack(
 
     Stopped at any moment, even killed, and run again, it goes on where it was and ends with the same bytes.
     """
-    import shardkit
     from shardkit.cli.words import packed_words
+    from shardkit.packer import pack as run_pack
 
-    result = shardkit.pack(
-        source, dest, split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples, seed=seed,
-        shuffle=shuffle, workers=workers, check=check.value, overwrite=overwrite, class_from=class_from.value,
-        follow_symlinks=follow_symlinks, path_column=path_column, label_column=label_column, root=root,
-    )  # fmt: skip
+    try:
+        result = run_pack(
+            source, dest, split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples,
+            seed=seed, shuffle=shuffle, workers=workers, check=check.value, overwrite=overwrite,
+            class_from=class_from.value, follow_symlinks=follow_symlinks, path_column=path_column,
+            label_column=label_column, root=root,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo(f"shardkit: {_GO_ON}", err=True)
+        raise typer.Exit(130) from None
     typer.echo(packed_words(result))
 
 
@@ -132,11 +139,11 @@ def verify(dataset: DatasetArgument) -> None:
     """Check every digest and every count of a data set."""
     from tqdm import tqdm
 
-    import shardkit
+    from shardkit.manifest.verify import verify as run_verify
     from shardkit.units import format_bytes
 
     with tqdm(unit="B", unit_scale=True, disable=None) as bar:
-        report = shardkit.verify(dataset, on_progress=lambda _name, size: bar.update(size))
+        report = run_verify(dataset, on_progress=lambda _name, size: bar.update(size))
     for problem in report.problems:
         typer.echo(f"shardkit: damaged: {problem}", err=True)
     if report.problems:
@@ -152,9 +159,9 @@ def unpack(
     split: Annotated[str | None, typer.Option(metavar="NAME", help="One split only.")] = None,
 ) -> None:
     """Write the pictures back under the names they had, byte for byte."""
-    import shardkit
+    from shardkit.packer import unpack as run_unpack
 
-    count = shardkit.unpack(dataset, folder, split=split)
+    count = run_unpack(dataset, folder, split=split)
     typer.echo(f"{count:,} pictures written to {folder}")
 
 
@@ -167,8 +174,6 @@ def main() -> None:
         _fail(str(exc), 1)
     except ImportError as exc:
         _fail(str(exc), 1)
-    except KeyboardInterrupt:
-        _fail("stopped; the same command goes on where it was", 130)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -178,7 +183,7 @@ def main() -> None:
 def _terminated(_signal: int, _frame: FrameType | None) -> NoReturn:
     # Unwinds like Ctrl-C does, so that workers are stopped and temporary files go.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    typer.echo("shardkit: stopped; the same command goes on where it was", err=True)
+    typer.echo(f"shardkit: {_GO_ON}", err=True)
     raise SystemExit(143)
 
 

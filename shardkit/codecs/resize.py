@@ -24,7 +24,7 @@ cv2.setNumThreads(0)
 
 _SAMPLING_VARIANCE = 0.75  # of bilinear sampling, in units of 1/6 square pixel; found by measuring
 _KERNEL_SIGMAS = 2.2  # where the Gaussian is cut off
-_HALVE_FROM = 3.0  # the scale from which on a picture is halved first,
+_HALVE_FROM = 3.2  # the scale from which on a picture is halved first,
 _HALVE_AGAIN_FROM = 5.0  # and again; more costs time, less likeness
 _MAX_WARP_PIXELS = 32_000  # a side that OpenCV's warpAffine takes
 
@@ -40,11 +40,11 @@ def resize_into(
     """Resize a part of a picture into an array.
 
     Args:
-        pixels: ``(h, w, C)`` uint8: the picture, or the picture averaged over blocks by its JPEG decoder.
-        box: The part to use, in the pixels of the picture before that averaging.
+        pixels: ``(h, w, C)`` uint8: the picture, or what its JPEG decoder reduced it to.
+        box: The part to use, in the pixels of the picture before that reduction.
         out: ``(H, W, C)`` uint8, rows may lie apart: is overwritten.
         antialias: Whether shrinking averages over what it drops (Pillow) or samples it (Keras).
-        reduced: The blocks' side that the JPEG decoder has averaged over.
+        reduced: By how much the JPEG decoder has reduced it: 1, 2, 4 or 8.
     """
     if pixels.shape[2] == 1:  # OpenCV writes one channel to two axes only
         pixels, out = pixels[..., 0], out[..., 0]
@@ -65,10 +65,10 @@ def _prefilter(
     pixels: np.ndarray[Any, Any], box: Box, shape: tuple[int, ...], reduced: int
 ) -> tuple[np.ndarray[Any, Any], Box]:
     """Halve, then blur by a Gaussian, so that sampling aliases no more."""
-    block_y = block_x = reduced
+    block_y = block_x = 8 if reduced == 8 else 1  # of the JPEG reductions only 1/8 averages; the others stay sharp
+    limit = _HALVE_FROM if reduced == 1 else _HALVE_AGAIN_FROM
     while True:
         scale_y, scale_x = box.height / shape[0], box.width / shape[1]
-        limit = _HALVE_FROM if block_y == block_x == 1 else _HALVE_AGAIN_FROM
         both = min(scale_y, scale_x) >= limit  # OpenCV is fast at blocks of 2x2, so other shapes wait longer
         rows = 2 if both or scale_y >= 2 * limit else 1
         columns = 2 if both or scale_x >= 2 * limit else 1
@@ -79,6 +79,7 @@ def _prefilter(
         pixels = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
         box = Box(box.top / rows, box.left / columns, box.height / rows, box.width / columns)
         block_y, block_x = block_y * rows, block_x * columns
+        limit = _HALVE_AGAIN_FROM
     sigma_y, sigma_x = _sigma(scale_y, block_y), _sigma(scale_x, block_x)
     kernel = (_kernel_size(sigma_x), _kernel_size(sigma_y))
     if kernel != (1, 1):  # a sigma of 0 asks OpenCV to choose one; with a kernel of 1 it makes no difference

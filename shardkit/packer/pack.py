@@ -137,7 +137,11 @@ def pack(
         store.delete_temporary()
         return PackResult(dest=store.url, manifest=done, already_packed=True, ignored=found.ignored)
     kept = _prepare(store, plan, overwrite=overwrite)
-    rows = _run(plan, store, kept, check, workers or usable_cores(), progress)
+    try:
+        rows = _run(plan, store, kept, check, workers or usable_cores(), progress)
+    finally:
+        # Workers that were stopped, or died, left the shard they were at under a temporary name.
+        store.delete_temporary()
     manifest = _finish(store, plan, options, rows)
     return PackResult(
         dest=store.url, manifest=manifest, num_kept_shards=len(kept), ignored=found.ignored,

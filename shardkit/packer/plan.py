@@ -83,7 +83,9 @@ def make_plan(source: Source, options: PackOptions) -> PackPlan:
         ConfigError: A split would be empty, or the labels are numbers that cannot be class numbers.
     """
     classes, numbers = _classes(source)
-    keyed = sorted((encode_key(item.source).encode(), item) for item in source.items)
+    keyed = sorted(
+        ((encode_key(item.source).encode(), item) for item in source.items), key=lambda k: (k[0], k[1].source)
+    )
     _refuse_duplicates(keyed)
     items = [
         TaskItem(item.path, item.source, item.size, key.decode(), numbers[item.label], item.where)

@@ -55,9 +55,7 @@ def test_the_bijection_is_fair_on_four_numbers():
 def test_random_words_do_not_depend_on_their_neighbours():
     key = derive_key("words", seed=5)
     words = random_words(key, np.arange(1000))
-    assert [int(random_words(key, np.array([i]))[0]) for i in (0, 17, 999)] == [
-        int(words[i]) for i in (0, 17, 999)
-    ]
+    assert [int(random_words(key, np.array([i]))[0]) for i in (0, 17, 999)] == [int(words[i]) for i in (0, 17, 999)]
     assert len(set(words.tolist())) == 1000
     assert abs(float((words >> np.uint64(63)).mean()) - 0.5) < 0.06
 

@@ -105,7 +105,7 @@ def _walk_file(
                 num_members += 1
                 yield found
         except FormatError as error:
-            error.what = f"{error.what}; {num_members} members were read before"
+            error.what = f"{error.what} (members read before: {num_members})"
             error.locate(shard=shard or _name_of(file))
             raise
 
@@ -199,7 +199,8 @@ def _pass_data(source: Source, member: Member, end: int, *, with_data: bool) -> 
     """Go past a member's data and padding, and give the data where they are wanted."""
     if source.covers(end):
         data = source.read_at(member.offset, member.size) if with_data else b""
-        if source.skip_to(end):
+        # A file may have become shorter since its length was taken.
+        if source.skip_to(end) and (len(data) == member.size or not with_data):
             return data
     known = "" if source.length is None else f" at {source.length}"
     raise FormatError(
