@@ -137,4 +137,3 @@ def _read_directories(image: ImageFile.ImageFile) -> None:
     for group in ExifTags.IFD:
         if group in exif:
             exif.get_ifd(group)
-    getattr(image, "n_frames", 1)  # walks to the last page

@@ -1,6 +1,7 @@
 """Packing, as a user meets it: same bytes always, the tree back, and clear errors."""
 
 import csv
+import importlib
 import json
 import os
 import random
@@ -303,7 +304,7 @@ def test_a_table_that_is_wrong(photos, tmp_path, text, error, reason):
 
 
 def test_a_picture_that_changes_while_it_is_packed_is_named(photos, tmp_path, monkeypatch):
-    module = sys.modules["shardkit.packer.pack"]
+    module = importlib.import_module("shardkit.packer.pack")
     real = module.make_plan
 
     def plan_then_change(*args):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import queue
 import sys
+import threading
 from typing import IO, Any
 
 from shardkit.errors import ShardkitError
@@ -51,23 +53,38 @@ def read_message(pipe: IO[bytes]) -> Any:
 
 
 def main() -> None:
-    """Pack shards until there are no more tasks."""
-    source = sys.stdin.buffer
+    """Pack shards until there are no more tasks; end at once when the parent is gone."""
     # Anything that a library prints must not end up between two messages.
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    while True:
-        try:
-            task, dest, check = read_message(source)
-        except EOFError:
-            return
+    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    idle = threading.Event()
+    idle.set()
+    threading.Thread(target=_receive, args=(tasks, idle), daemon=True).start()
+    while (message := tasks.get()) is not None:
+        task, dest, check = message
         try:
             row = pack_shard(
                 task, dest, check, lambda pictures, size: write_message(sink, ("progress", pictures, size))
             )
-            write_message(sink, ("done", row))
+            outcome: tuple[Any, ...] = ("done", row)
         except ShardkitError as exc:
-            write_message(sink, ("failed", exc))
+            outcome = ("failed", exc)
+        idle.set()
+        write_message(sink, outcome)
+
+
+def _receive(tasks: queue.SimpleQueue[Any], idle: threading.Event) -> None:
+    """Take tasks from the parent. When it is killed, a worker that went on would write into the next run's shards."""
+    try:
+        while True:
+            message = read_message(sys.stdin.buffer)
+            idle.clear()
+            tasks.put(message)
+    except EOFError:
+        if not idle.is_set():
+            os._exit(1)
+        tasks.put(None)
 
 
 if __name__ == "__main__":
