@@ -24,7 +24,9 @@ def dataset(tmp_path_factory):
 
 
 def load(dataset, **options):
-    return shardkit.Loader(dataset, **{"batch_size": 8, "image_size": SIZE, "shuffle": True, "chunk_size": 3, **options})
+    return shardkit.Loader(
+        dataset, **{"batch_size": 8, "image_size": SIZE, "shuffle": True, "chunk_size": 3, **options}
+    )
 
 
 def seen(loader, epoch=0):
@@ -124,7 +126,10 @@ def test_encoded_samples(dataset):
     source = dataset.parent / "pictures"
     loader = load(dataset, decode=False)
     for batch in loader.batches():
-        assert all((source / f"{k}.png").read_bytes() == data for k, data in zip(batch.keys, batch.arrays["image"], strict=True))
+        assert all(
+            (source / f"{k}.png").read_bytes() == data
+            for k, data in zip(batch.keys, batch.arrays["image"], strict=True)
+        )
     assert loader.signature["image"].dtype == "object"
     samples = list(loader.samples())
     assert [sample.key for sample in samples] == loader.keys()
@@ -191,7 +196,11 @@ def ours():
 
 
 def open_shards():
-    links = (os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}"))
+    links = (
+        os.readlink(f"/proc/self/fd/{fd}")
+        for fd in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{fd}")
+    )
     return [link for link in links if link.endswith(".tar")]
 
 
@@ -239,7 +248,9 @@ def test_an_iterator_that_lies_about_keeps_no_thread_for_long(dataset):
     assert len(list(iterator)) == 9
 
 
-@pytest.mark.parametrize("ending", ["", "raise SystemExit(3)", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"])
+@pytest.mark.parametrize(
+    "ending", ["", "raise SystemExit(3)", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"]
+)
 def test_the_interpreter_ends_with_a_live_iterator(dataset, ending):
     script = (
         "import shardkit\n"

@@ -1,0 +1,156 @@
+"""The tables: there and back, and nothing taken on trust."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from shardkit.errors import ManifestError
+from shardkit.manifest import FieldColumns, SampleTable, ShardRow, fingerprint_of
+from shardkit.manifest.tables import read_shard_table, row_in_table, write_shard_table
+
+KEYS = ["a/1", "a/zw\u00f6lf", "", "b/" + "x" * 300]
+
+
+def table(keys=KEYS, **changes):
+    count = len(keys)
+    columns = {
+        name: FieldColumns(
+            offset=np.arange(count, dtype=np.int64) * 1024 + start,
+            size=np.arange(count, dtype=np.int64) + 1,
+            xxh3_64=np.arange(count, dtype=np.uint64) + np.uint64(2**63 + start),
+        )
+        for name, start in (("image", 512), ("label", 768))
+    }
+    given = {
+        "keys": keys,
+        "sources": [b"a/1.jpg", b"\xff\xfe.png", b"", b"b"][:count],
+        "labels": np.array([0, 3, 1, 2][:count], dtype=np.int64),
+        "fields": columns,
+        "pictures": {
+            "width": [1, 2, 3, 4][:count],
+            "height": [5, 6, 7, 8][:count],
+            "mode": ["RGB"] * count,
+            "format": ["jpeg"] * count,
+            "orientation": [1, 6, 1, 8][:count],
+        },
+    }
+    return SampleTable(**{**given, **changes})
+
+
+def row_of(samples, **changes):
+    return dataclasses.replace(
+        ShardRow(
+            name="train-000000.tar",
+            split="train",
+            num_samples=len(samples),
+            num_bytes=10_000,
+            digest="0" * 32,
+            content=samples.content_digest(),
+        ),
+        **changes,
+    )
+
+
+def same(left, right):
+    assert list(left.keys) == list(right.keys)
+    assert list(left.sources) == list(right.sources)
+    assert left.labels.tolist() == right.labels.tolist()
+    assert {name: list(values) for name, values in left.pictures.items()} == dict(right.pictures)
+    for name in right.fields:
+        for column in ("offset", "size", "xxh3_64"):
+            found, expected = (getattr(t.fields[name], column) for t in (left, right))
+            assert found.tolist() == expected.tolist()
+            assert found.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_there_and_back(count):
+    samples = table(KEYS[:count])
+    row = row_of(samples)
+    data = samples.to_parquet(row)
+    same(SampleTable.from_parquet(data, row, ("image", "label")), samples)
+    assert data == samples.to_parquet(row)
+    assert row_in_table(data, "t") == row
+
+
+def test_training_reads_only_what_it_needs():
+    samples = table()
+    row = row_of(samples)
+    found = SampleTable.from_parquet(samples.to_parquet(row), row, ("image",), whole=False)
+    assert (list(found.keys), list(found.sources), dict(found.pictures)) == (KEYS, [], {})
+
+
+def test_other_tools_read_the_columns(tmp_path):
+    samples = table()
+    (tmp_path / "t.parquet").write_bytes(samples.to_parquet(row_of(samples)))
+    found = pq.read_table(tmp_path / "t.parquet").to_pydict()
+    assert found["key"] == KEYS
+    assert found["image_offset"] == [512, 1536, 2560, 3584]
+    assert found["orientation"] == [1, 6, 1, 8]
+
+
+def test_the_content_digest_sees_keys_labels_sizes_and_digests_and_not_places():
+    samples = table()
+    digest = samples.content_digest()
+    field = samples.fields["image"]
+    moved = {**samples.fields, "image": dataclasses.replace(field, offset=field.offset + 512)}
+    assert table(fields=moved).content_digest() == digest
+    assert table(sources=[b""] * 4).content_digest() == digest
+    others = [
+        table(keys=["a/1a", "/zw\u00f6lf", "", KEYS[3]]),
+        table(labels=np.array([0, 3, 1, 1])),
+        table(fields={**samples.fields, "image": dataclasses.replace(field, size=field.size + 1)}),
+        table(fields={**samples.fields, "image": dataclasses.replace(field, xxh3_64=field.xxh3_64 + np.uint64(1))}),
+    ]
+    assert len({digest, *(other.content_digest() for other in others)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"num_samples": 3}, "does not belong"),
+        ({"content": "1" * 32}, "does not belong"),
+        ({"num_bytes": 3000}, "lies outside the shard"),
+    ],
+)
+def test_a_table_that_does_not_fit_the_root_table_is_refused(change, reason):
+    samples = table()
+    with pytest.raises(ManifestError, match=reason):
+        SampleTable.from_parquet(samples.to_parquet(row_of(samples)), row_of(samples, **change), ("image", "label"))
+
+
+def test_negative_offsets_are_refused():
+    field = table().fields["image"]
+    samples = table(fields={"image": dataclasses.replace(field, offset=field.offset - 600)})
+    with pytest.raises(ManifestError, match="lies outside"):
+        SampleTable.from_parquet(samples.to_parquet(row_of(samples)), row_of(samples), ("image",))
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"<html>" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"])
+def test_what_is_no_parquet_file_is_a_manifest_error(data):
+    with pytest.raises(ManifestError):
+        SampleTable.from_parquet(data, row_of(table()), ("image",))
+    with pytest.raises(ManifestError):
+        read_shard_table(data)
+    with pytest.raises(ManifestError):
+        row_in_table(data, "t")
+
+
+def test_the_root_table():
+    rows = [row_of(table()), row_of(table(), name="val-000000.tar", split="val")]
+    assert read_shard_table(write_shard_table(rows)) == rows
+    assert fingerprint_of(rows) != fingerprint_of(rows[::-1])
+    assert len(fingerprint_of(rows)) == 32
+
+
+@pytest.mark.parametrize("name", ["../x.tar", "/etc/x.tar", "x", ".x.tar", "a\\x.tar", "http://host/x.tar"])
+def test_a_shard_outside_the_data_set_is_refused(name):
+    with pytest.raises(ManifestError, match="not a shard's name"):
+        read_shard_table(write_shard_table([row_of(table(), name=name)]))
+
+
+def test_negative_counts_are_refused():
+    with pytest.raises(ManifestError, match="negative count"):
+        read_shard_table(write_shard_table([row_of(table(), num_samples=-1)]))

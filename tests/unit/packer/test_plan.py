@@ -1,0 +1,143 @@
+"""The plan on paper."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardkit.errors import ConfigError
+from shardkit.packer.options import PackOptions, parse_split
+from shardkit.packer.plan import make_plan
+from shardkit.packer.source import Source, SourceItem, encode_key, shown_path
+
+
+def source(count, classes=3):
+    return Source(
+        items=[
+            SourceItem(b"/x/%d.jpg" % n, b"c%d/%d.jpg" % (n % classes, n), 100 + n, f"c{n % classes}", f"{n}")
+            for n in range(count)
+        ]
+    )
+
+
+def placed(plan):
+    return [item.source for task in plan.tasks for item in task.items]
+
+
+@given(st.binary(min_size=1).filter(lambda b: b"\0" not in b))
+def test_a_key_is_printable_has_no_dot_and_tells_paths_apart(path):
+    key = encode_key(path)
+    assert "." not in key
+    assert not any(ord(char) < 32 or ord(char) == 127 for char in key)
+    key.encode("utf-8")
+    assert encode_key(b"x" + path) != key
+
+
+@given(
+    st.lists(st.binary(min_size=1, max_size=4).filter(lambda b: b"\0" not in b), min_size=2, max_size=2, unique=True)
+)
+def test_two_paths_with_one_suffix_have_two_keys(paths):
+    left, right = (encode_key(path + b".jpg") for path in paths)
+    assert left != right
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        (b"a/b.jpg", "a/b"),
+        (b"a/b.JPEG", "a/b"),
+        (b"v1.0/a.b.jpg", "v1%2E0/a%2Eb"),
+        (b"a/no-suffix", "a/no-suffix"),
+        (b"a/frame.0001", "a/frame%2E0001"),
+        (b"a/.jpg", "a/%2Ejpg"),
+        (b"100%/x.png", "100%25/x"),
+        (b"a/new\nline.png", "a/new%0Aline"),
+        (b"a/\xff.png", "a/%FF"),
+        ("a/\u00e9.png".encode(), "a/\u00e9"),
+    ],
+)
+def test_keys(path, key):
+    assert encode_key(path) == key
+
+
+def test_a_path_on_a_terminal_is_only_text():
+    assert shown_path(b"a\x1b[2J\xff") == "a\\x1b[2J\\udcff"
+    assert shown_path("caf\u00e9") == "caf\u00e9"
+
+
+@given(st.integers(1, 200), st.integers(1, 60), st.booleans(), st.booleans())
+def test_every_picture_is_in_exactly_one_shard(count, shard_samples, stratify, shuffle):
+    options = PackOptions(shard_samples=shard_samples, stratify=stratify, shuffle=shuffle)
+    plan = make_plan(source(count), options)
+    assert sorted(placed(plan)) == sorted(item.source for item in source(count).items)
+    assert all(len(task.items) <= shard_samples for task in plan.tasks)
+    assert len({task.name for task in plan.tasks}) == len(plan.tasks)
+
+
+def test_the_order_of_the_source_plays_no_part():
+    listed = source(100)
+    turned = Source(items=listed.items[::-1])
+    options = PackOptions(split=(("train", 0.7), ("val", 0.3)))
+    assert make_plan(listed, options) == make_plan(turned, options)
+
+
+def test_the_digest_sees_every_option_path_size_and_label():
+    def digest(change=lambda item: item, **options):
+        listed = source(40)
+        listed.items = [change(item) for item in listed.items]
+        return make_plan(listed, PackOptions(**options)).digest
+
+    def altered(number, **changes):
+        return lambda item: (
+            SourceItem(**{**{n: getattr(item, n) for n in item.__slots__}, **changes}) if item.where == number else item
+        )
+
+    digests = [
+        digest(),
+        digest(seed=1),
+        digest(shard_samples=7),
+        digest(shuffle=False),
+        digest(split=(("train", 0.5), ("val", 0.5))),
+        digest(split=(("other", 1.0),)),
+        digest(altered("3", size=1)),
+        digest(altered("3", label="c1")),
+        digest(altered("3", source=b"c0/other.jpg")),
+    ]
+    assert len(set(digests)) == len(digests)
+    assert digest(altered("3", path=b"/elsewhere/3.jpg")) == digests[0]
+
+
+def test_shuffling_mixes_and_not_shuffling_sorts():
+    plain = placed(make_plan(source(100), PackOptions(shuffle=False)))
+    assert plain == sorted(plain)
+    mixed = placed(make_plan(source(100), PackOptions()))
+    assert mixed != plain
+    assert mixed != placed(make_plan(source(100), PackOptions(seed=1)))
+
+
+def test_a_split_that_would_be_empty_is_an_error():
+    with pytest.raises(ConfigError, match="split val would be empty"):
+        make_plan(source(2), PackOptions(split=(("train", 0.999), ("val", 0.001))))
+
+
+def test_numbers_as_labels_have_a_limit():
+    listed = Source(items=[SourceItem(b"/x", b"x.jpg", 1, "123456789012", "x")])
+    with pytest.raises(ConfigError, match="too large"):
+        make_plan(listed, PackOptions())
+
+
+@pytest.mark.parametrize("text", ["", "train", "train=x", "train=0.5,train=0.5", "=1", "train=0.5;val=0.5"])
+def test_a_split_that_is_no_split(text):
+    with pytest.raises(ConfigError):
+        PackOptions.of(split=parse_split(text), shard_size="1MB")
+
+
+@pytest.mark.parametrize(
+    "split", [{"train": 0.5}, {"train": 0.9, "val": 0.2}, {"a/b": 1.0}, {"train": -1, "val": 2}, {"t": 0}]
+)
+def test_fractions_that_do_not_add_up(split):
+    with pytest.raises(ConfigError):
+        PackOptions.of(split=split, shard_size="1MB")
+
+
+def test_split_as_text():
+    assert parse_split("train=0.8, val=0.1,test=0.1") == {"train": 0.8, "val": 0.1, "test": 0.1}
