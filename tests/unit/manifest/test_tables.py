@@ -78,7 +78,7 @@ def test_there_and_back(count):
 def test_training_reads_only_what_it_needs():
     samples = table()
     row = row_of(samples)
-    found = SampleTable.from_parquet(samples.to_parquet(row), row, ("image",), whole=False)
+    found = SampleTable.from_parquet(samples.to_parquet(row), row, ("image", "label"), whole=False)
     assert (list(found.keys), list(found.sources), dict(found.pictures)) == (KEYS, [], {})
 
 

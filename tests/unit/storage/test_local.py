@@ -45,12 +45,13 @@ def test_a_name_never_leads_out_of_the_folder(tmp_path, name):
 
 def test_temporary_files_are_not_listed_and_can_be_cleared(tmp_path):
     store = LocalStore(tmp_path)
-    writer = store.write("x")
-    writer.write(b"half")
-    assert list(store.names()) == []
-    assert len(list(tmp_path.iterdir())) == 1
+    with store.write("x") as writer:
+        writer.write(b"half")
+        (left,) = tmp_path.iterdir()
+        assert list(store.names()) == []
+    left.write_bytes(b"what a killed writer left")
     store.delete_temporary()
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
