@@ -2,10 +2,15 @@
 
 Keras asks a `PyDataset` for batches by index, and that index means little: ``fit(shuffle=True)``, the default, permutes
 it, which would break windowed reading and every promise about the order. So the index is ignored and batches are
-served as a stream. What has to be found out instead is where a stream begins. Keras makes an iterator whenever it
-likes, also to peek at the data, and each one begins, in this order, with `on_epoch_begin`, with reading `num_batches`
-(or, for endless data, in the call that made it), and then with its first batch. With ``steps_per_epoch`` an iterator
-lives on over several of Keras's epochs; then `num_batches` is not read again.
+served as a stream. What has to be told apart instead:
+
+- *A stream that begins.* Keras makes an iterator for each epoch, and also to look at the data; with ``steps_per_epoch``
+  one iterator lives on over several of Keras's epochs. Each begins with `on_epoch_begin`, then reads `num_batches`, then
+  asks for its first batch, all in one thread (with endless data, reading and asking may be in two). One that lives on
+  does not read `num_batches` again.
+- *The peek.* On TensorFlow, Keras asks for batches 0 and 1 before training, to learn their shapes. It reads
+  `num_batches` and asks in the same thread, outside of any epoch. TensorFlow's own prefetching also asks between two
+  epochs, but from other threads: those batches are real.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from shardkit.sample import Batch
 
 __all__ = ["KerasDataset"]
+
+_PEEKED_BATCHES = 2
 
 
 class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
@@ -46,13 +53,12 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         self._step = 0
         self._within_epoch = False
         self._begun = False
-        self._rewound = False
+        self._read_by: int | None = None
 
     @property
     def num_batches(self) -> int | None:
         """Batches in an epoch; ``None`` where the data never end."""
-        # Read by a new iterator of Keras just before its first batch: see above.
-        self._rewound = self._rewound or self._begun
+        self._read_by = threading.get_ident()
         return None if self.repeat else len(self.loader)
 
     def __len__(self) -> int:
@@ -60,21 +66,26 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> Any:
         with self._lock:
-            if not self._within_epoch:
+            mine = self._read_by == threading.get_ident()
+            if mine and not self._within_epoch and index < _PEEKED_BATCHES:
                 return self._zeros(index)
-            if self._rewound:
+            if self._begun and (mine or (self.repeat and self._read_by is not None)):
                 self._close()
-            self._begun = self._rewound = False
+            self._begun = False
+            self._read_by = None
             return self._next().as_tuple()
 
     def on_epoch_begin(self) -> None:
         """Called by Keras when it begins to iterate."""
-        self._within_epoch = self._begun = True
-        self._rewound = False
+        with self._lock:
+            self._within_epoch = self._begun = True
+            self._read_by = None
 
     def on_epoch_end(self) -> None:
         """Called by Keras when it has iterated, and to start afresh."""
-        self._within_epoch = False
+        with self._lock:
+            self._within_epoch = False
+            self._read_by = None
 
     def _next(self) -> Batch:
         if self._stream is None:
@@ -94,7 +105,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _zeros(self, index: int) -> Any:
         """What an epoch's first batches look like."""
-        rows = self.loader.batch_length(index)
+        rows = self.loader.batch_length(min(index, len(self.loader) - 1))
         values = tuple(
             np.zeros((rows, *(size or 0 for size in spec.shape[1:])), dtype=spec.dtype)
             for spec in self.loader.signature.values()

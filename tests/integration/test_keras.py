@@ -84,10 +84,18 @@ def test_the_peek_reads_nothing(train, model, monkeypatch):
     opened = []
     real = train.batches
     monkeypatch.setattr(train, "batches", lambda *where: opened.append(where) or real(*where))
-    assert [value.shape for value in data[0]] == [(8, 16, 16, 3), (8,)]
-    assert opened == []
     model.fit(data, epochs=2, verbose=0)
     assert opened == [(0,), (1,)]
+    assert model.trained == plan(train, 0, 1)
+
+
+def test_a_look_at_a_batch_consumes_nothing(train, model):
+    data = shardkit.to_keras(train)
+    images, labels = data[0]
+    assert (images.shape, labels.shape) == ((8, 16, 16, 3), (8,))
+    assert numbers_in(images) == plan(train, 0)[0]
+    model.fit(data, epochs=2, verbose=0)
+    assert model.trained == plan(train, 0, 1)
 
 
 def test_the_bar_knows_the_steps(train, model, capsys):
@@ -113,6 +121,32 @@ def test_steps_per_epoch_loses_nothing_over_endless_data(train, model):
     data = shardkit.to_keras(train, repeat=True)
     model.fit(data, steps_per_epoch=5, epochs=4, shuffle=False, verbose=0)
     assert model.trained == plan(train, 0, 1, 2)[:20]
+
+
+@pytest.mark.parametrize("repeat", [True, False])
+def test_what_tensorflow_fetches_ahead_between_epochs_is_real(train, model, monkeypatch, repeat):
+    class Slow:
+        """Batches that take a while, so that TensorFlow's own prefetching still waits when Keras ends an epoch."""
+
+        def __init__(self, batches):
+            self.batches = batches
+            self.close = batches.close
+
+        def __next__(self):
+            time.sleep(0.05)
+            return next(self.batches)
+
+    class Pause(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            assert data.num_batches == (None if repeat else 8)
+            time.sleep(0.3)
+
+    expected = plan(train, 0, 1)
+    real = train.batches
+    monkeypatch.setattr(train, "batches", lambda *where: Slow(real(*where)))
+    data = shardkit.to_keras(train, repeat=repeat)
+    model.fit(data, steps_per_epoch=2, epochs=8, shuffle=False, verbose=0, callbacks=[Pause()])
+    assert model.trained == expected
 
 
 def test_steps_per_epoch_that_divides_the_epoch(train, model):
