@@ -4,10 +4,10 @@ Keras asks a `PyDataset` for batches by index, and that index means little: ``fi
 it, which would break windowed reading and every promise about the order. So the index is ignored and batches are
 served as a stream. What has to be told apart instead:
 
-- *A stream that begins.* Keras makes an iterator for each epoch, and also to look at the data; with ``steps_per_epoch``
-  one iterator lives on over several of Keras's epochs. Each begins with `on_epoch_begin`, then reads `num_batches`, then
-  asks for its first batch, all in one thread (with endless data, reading and asking may be in two). One that lives on
-  does not read `num_batches` again.
+- *A stream that begins.* Keras makes an iterator for each epoch, and also to look at the data; with
+  ``steps_per_epoch`` one iterator lives on over several of Keras's epochs. Each begins with `on_epoch_begin`, then
+  reads `num_batches`, then asks for its first batch, all in one thread (with endless data, reading and asking may be
+  in two). One that lives on does not read `num_batches` again.
 - *The peek.* On TensorFlow, Keras asks for batches 0 and 1 before training, to learn their shapes. It reads
   `num_batches` and asks in the same thread, outside of any epoch. TensorFlow's own prefetching also asks between two
   epochs, but from other threads: those batches are real.

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from material import material_dir
-from PIL import Image
 from pictures import make_dataset, tree, write_pictures
+from PIL import Image
 
 import shardkit
 
@@ -439,4 +439,4 @@ def test_other_readers_agree(tmp_path):
     assert [data for name, data in members if name.endswith(".png")] == [sample["png"] for sample in ours]
     (tmp_path / "gnu").mkdir()
     subprocess.run(["tar", "-xf", shard, "-C", tmp_path / "gnu"], check=True)
-    assert {name: data for name, data in members} == tree(tmp_path / "gnu")
+    assert dict(members) == tree(tmp_path / "gnu")

@@ -105,7 +105,7 @@ def test_a_bit_flipped_in_a_header_is_refused_or_changes_nothing(members, pick):
     try:
         assert list(iter_members(io.BytesIO(shard))) == whole
     except FormatError as error:
-        assert error.offset is not None  # noqa: PT017  that it is this error is half of the statement
+        assert error.offset is not None
 
 
 @given(member_lists, st.lists(st.tuples(st.integers(0), st.binary(min_size=1, max_size=20)), min_size=1, max_size=4))
