@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 __all__ = ["Job", "OrderedWork"]
 
@@ -44,10 +44,12 @@ class OrderedWork(Generic[R]):
         jobs: Makes the jobs, one at a time, in a working thread.
         threads: Working threads, at least 1.
         ahead: Jobs that may be in work or done besides the one handed out, at least 1.
+        on_idle: Called when the last thread has ended, which may be for a while only: the time to give back what can
+            be got again, such as open files.
     """
 
-    def __init__(self, jobs: Generator[Job[R]], *, threads: int, ahead: int) -> None:
-        self._core: _Core[R] = _Core(jobs, threads, ahead)
+    def __init__(self, jobs: Generator[Job[R]], *, threads: int, ahead: int, on_idle: Callable[[], None]) -> None:
+        self._core: _Core[R] = _Core(jobs, threads, ahead, on_idle)
         self._finalizer = weakref.finalize(self, self._core.close)
 
     def __iter__(self) -> Self:
@@ -79,8 +81,9 @@ class _InWork(Generic[R]):
 class _Core(Generic[R]):
     """The shared state. Threads refer to this and never to `OrderedWork`, so that dropping that one ends them."""
 
-    def __init__(self, jobs: Generator[Job[R]], threads: int, ahead: int) -> None:
+    def __init__(self, jobs: Generator[Job[R]], threads: int, ahead: int, on_idle: Callable[[], None]) -> None:
         self._jobs = jobs
+        self._on_idle = on_idle
         self._max_threads = threads
         self._ahead = ahead
         self._lock = threading.Lock()
@@ -134,6 +137,8 @@ class _Core(Generic[R]):
         finally:
             with self._lock:
                 self._threads.discard(threading.current_thread())
+                if not self._threads:
+                    self._on_idle()
 
     def _claim(self) -> tuple[_InWork[R] | None, int | None] | None:
         """A part to do, or ``(None, None)`` for making a job, or ``None`` for ending the thread."""
@@ -193,5 +198,4 @@ class _Core(Generic[R]):
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join()
-        # The maker of jobs owns the open shards; with it they are closed.
         self._jobs.close()

@@ -217,13 +217,19 @@ class Loader:
         )
 
     def _work(self, order: EpochOrder, start: int, decoder: ImageDecoder | None) -> OrderedWork[Batch]:
-        jobs = self._jobs(order, start, decoder)
-        return OrderedWork(jobs, threads=self._runtime.num_threads, ahead=self._runtime.prefetch)
-
-    def _jobs(self, order: EpochOrder, start: int, decoder: ImageDecoder | None) -> Generator[BatchJob]:
         store = self._dataset.store
         assert isinstance(store, HasPaths)
         reader = LocalReader(store, self._split)
+        return OrderedWork(
+            self._jobs(order, start, decoder, reader),
+            threads=self._runtime.num_threads,
+            ahead=self._runtime.prefetch,
+            on_idle=reader.close,
+        )
+
+    def _jobs(
+        self, order: EpochOrder, start: int, decoder: ImageDecoder | None, reader: LocalReader
+    ) -> Generator[BatchJob]:
         numbers = self._order
         live = numbers.lanes * (2 * numbers.span // numbers.chunk_samples + 3) if numbers.shuffled else 2
         live = min(live, -(-numbers.num_samples // numbers.chunk_samples))

@@ -78,6 +78,11 @@ class LocalReader:
             )  # fmt: skip
         return data
 
+    def close(self) -> None:
+        """Close the shards; reading again opens them again."""
+        with self._lock:
+            self._open.clear()
+
     def shard_name(self, shard: int) -> str:
         """The name of a shard of the split, by its number."""
         return self._split.shards[shard].name

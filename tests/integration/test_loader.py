@@ -245,6 +245,7 @@ def test_an_iterator_that_lies_about_keeps_no_thread_for_long(dataset):
     while ours() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert ours() == []
+    assert open_shards() == []
     assert len(list(iterator)) == 9
 
 

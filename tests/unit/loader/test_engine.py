@@ -5,7 +5,11 @@ import time
 
 import pytest
 
-from shardkit.loader.engine import OrderedWork
+from shardkit.loader import engine
+
+
+def OrderedWork(jobs, *, threads, ahead, on_idle=lambda: None):
+    return engine.OrderedWork(jobs, threads=threads, ahead=ahead, on_idle=on_idle)
 
 
 class Counted:
@@ -109,10 +113,15 @@ def test_nothing_to_do():
 
 
 def test_idle_threads_end_and_start_again():
-    work = OrderedWork((Counted(number) for number in range(10)), threads=2, ahead=1)
+    idle = []
+    work = OrderedWork(
+        (Counted(number) for number in range(10)), threads=2, ahead=1, on_idle=lambda: idle.append(len(alive()))
+    )
     next(work)
     deadline = time.monotonic() + 10
     while alive() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert alive() == []
+    assert len(idle) == 1
     assert len(list(work)) == 9
+    assert len(idle) == 2
