@@ -2,7 +2,8 @@
 
 from shardkit.manifest.dataset import DataSet, Split, open_dataset, read_manifest
 from shardkit.manifest.manifest import FORMAT_VERSION, FieldInfo, Manifest, SplitInfo
-from shardkit.manifest.tables import FieldColumns, SampleTable, ShardRow, fingerprint_of
+from shardkit.manifest.samples import FieldColumns, SampleTable
+from shardkit.manifest.shards import ShardRow, ShardTable
 
 __all__ = [
     "FORMAT_VERSION",
@@ -12,9 +13,9 @@ __all__ = [
     "Manifest",
     "SampleTable",
     "ShardRow",
+    "ShardTable",
     "Split",
     "SplitInfo",
-    "fingerprint_of",
     "open_dataset",
     "read_manifest",
 ]

@@ -10,14 +10,8 @@ import numpy as np
 
 from shardkit.errors import ConfigError, ManifestError
 from shardkit.manifest.manifest import MANIFEST_NAME, Manifest
-from shardkit.manifest.tables import (
-    SHARD_TABLE_NAME,
-    SampleTable,
-    ShardRow,
-    fingerprint_of,
-    read_shard_table,
-    table_name,
-)
+from shardkit.manifest.samples import SampleTable
+from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardRow, ShardTable, table_name
 from shardkit.storage import open_store
 
 if TYPE_CHECKING:
@@ -40,13 +34,12 @@ class Split:
     """
 
     name: str
-    shards: tuple[ShardRow, ...]
+    shards: ShardTable
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         """``(num_shards + 1,)`` int64: the split's sample number at which each shard starts, and the total."""
-        counts = np.array([row.num_samples for row in self.shards], dtype=np.int64)
-        return np.concatenate([[0], np.cumsum(counts)])
+        return np.concatenate([[0], np.cumsum(self.shards.num_samples)])
 
     @property
     def num_samples(self) -> int:
@@ -56,7 +49,7 @@ class Split:
     @cached_property
     def num_bytes(self) -> int:
         """Bytes of its shards."""
-        return sum(row.num_bytes for row in self.shards)
+        return int(self.shards.num_bytes.sum())
 
 
 @dataclass(frozen=True)
@@ -71,7 +64,7 @@ class DataSet:
 
     store: Store
     manifest: Manifest
-    shards: tuple[ShardRow, ...]
+    shards: ShardTable
 
     def split(self, name: str) -> Split:
         """One split.
@@ -84,7 +77,7 @@ class DataSet:
                 f"there is no split {name!r}", setting="split", value=name,
                 advice=f"This data set has: {', '.join(self.manifest.splits)}",
             )  # fmt: skip
-        return Split(name, tuple(row for row in self.shards if row.split == name))
+        return Split(name, self.shards.split(name))
 
     def sample_table(self, row: ShardRow, *, whole: bool = True) -> SampleTable:
         """The sample table of one shard, checked against the root table.
@@ -140,9 +133,9 @@ def open_dataset(url: str | os.PathLike[str]) -> DataSet:
     manifest = _manifest_in(store)
     if store.size(SHARD_TABLE_NAME) is None:
         raise ManifestError("the table of shards is missing", shard=SHARD_TABLE_NAME, advice="Copy the data set again")
-    rows = tuple(read_shard_table(store.read(SHARD_TABLE_NAME)))
-    _check_counts(manifest, rows)
-    return DataSet(store, manifest, rows)
+    shards = ShardTable.from_parquet(store.read(SHARD_TABLE_NAME))
+    _check_counts(manifest, shards)
+    return DataSet(store, manifest, shards)
 
 
 def _manifest_in(store: Store) -> Manifest:
@@ -154,18 +147,17 @@ def _manifest_in(store: Store) -> Manifest:
     return Manifest.from_json(store.read(MANIFEST_NAME))
 
 
-def _check_counts(manifest: Manifest, rows: tuple[ShardRow, ...]) -> None:
+def _check_counts(manifest: Manifest, shards: ShardTable) -> None:
     for name, info in manifest.splits.items():
-        mine = [row for row in rows if row.split == name]
-        found = (sum(row.num_samples for row in mine), sum(row.num_bytes for row in mine), len(mine))
+        mine = shards.split(name)
+        found = (int(mine.num_samples.sum()), int(mine.num_bytes.sum()), len(mine))
         if found != (info.num_samples, info.num_bytes, info.num_shards):
             raise ManifestError(
                 f"split {name} has other counts in the manifest than in the table of shards",
                 shard=SHARD_TABLE_NAME, advice="Copy the data set again",
             )  # fmt: skip
-    if fingerprint_of(rows) != manifest.fingerprint or any(row.split not in manifest.splits for row in rows):
+    in_splits = sum(info.num_shards for info in manifest.splits.values())
+    if shards.fingerprint() != manifest.fingerprint or in_splits != len(shards):
         raise ManifestError(
-            "the table of shards belongs to another data set",
-            shard=SHARD_TABLE_NAME,
-            advice="Copy the data set again",
+            "the table of shards belongs to another data set", shard=SHARD_TABLE_NAME, advice="Copy the data set again"
         )

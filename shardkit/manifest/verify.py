@@ -16,7 +16,8 @@ from shardkit.storage import HasPaths
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shardkit.manifest.tables import SampleTable, ShardRow
+    from shardkit.manifest.samples import SampleTable
+    from shardkit.manifest.shards import ShardRow
 
 __all__ = ["VerifyReport", "verify"]
 

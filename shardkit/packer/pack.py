@@ -12,15 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 from tqdm import tqdm
 
 from shardkit.errors import ConfigError, ManifestError, PackError, ShardkitError
-from shardkit.manifest import FieldInfo, Manifest, ShardRow, SplitInfo, fingerprint_of
+from shardkit.manifest import FieldInfo, Manifest, ShardRow, ShardTable, SplitInfo
 from shardkit.manifest.manifest import MANIFEST_NAME
-from shardkit.manifest.tables import (
-    SHARD_TABLE_NAME,
-    SampleTable,
-    row_in_table,
-    table_name,
-    write_shard_table,
-)
+from shardkit.manifest.samples import SampleTable, row_in_table
+from shardkit.manifest.shards import SHARD_TABLE_NAME, table_name
 from shardkit.packer.engines.local import run_local
 from shardkit.packer.folder import read_folder
 from shardkit.packer.options import Check, ClassFrom, PackOptions, usable_cores
@@ -281,16 +276,15 @@ class _Bar:
 
 def _finish(store: Store, plan: PackPlan, options: PackOptions, rows: list[ShardRow]) -> Manifest:
     """Write the root table and, last, the manifest."""
+    shards = ShardTable.of(rows)
     splits = {}
     for name, _ in options.split:
-        mine = [row for row in rows if row.split == name]
+        mine = shards.split(name)
         splits[name] = SplitInfo(
-            num_samples=sum(row.num_samples for row in mine),
-            num_bytes=sum(row.num_bytes for row in mine),
-            num_shards=len(mine),
+            num_samples=int(mine.num_samples.sum()), num_bytes=int(mine.num_bytes.sum()), num_shards=len(mine)
         )
     manifest = Manifest(
-        fingerprint=fingerprint_of(rows),
+        fingerprint=shards.fingerprint(),
         fields={
             name: FieldInfo(kind="class" if name == "label" else name, extensions=_EXTENSIONS[name]) for name in FIELDS
         },
@@ -299,7 +293,7 @@ def _finish(store: Store, plan: PackPlan, options: PackOptions, rows: list[Shard
         packed={**options.as_json(), "plan": plan.digest},
     )
     with store.write(SHARD_TABLE_NAME) as writer:
-        writer.write(write_shard_table(rows))
+        writer.write(shards.to_parquet())
     with store.write(MANIFEST_NAME) as writer:
         writer.write(manifest.to_json())
     store.delete(UNFINISHED_NAME)

@@ -13,7 +13,8 @@ from shardkit.codecs.header import EXTENSIONS, read_header
 from shardkit.codecs.label import encode_class
 from shardkit.errors import CodecError, PackError
 from shardkit.formats.tar import END_OF_ARCHIVE, member_header, padding
-from shardkit.manifest.tables import FieldColumns, SampleTable, ShardRow, table_name
+from shardkit.manifest.samples import FieldColumns, SampleTable
+from shardkit.manifest.shards import ShardRow, table_name
 from shardkit.storage import open_store
 
 if TYPE_CHECKING:

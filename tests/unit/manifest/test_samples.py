@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from shardkit.errors import ManifestError
-from shardkit.manifest import FieldColumns, SampleTable, ShardRow, fingerprint_of
-from shardkit.manifest.tables import read_shard_table, row_in_table, write_shard_table
+from shardkit.manifest import FieldColumns, SampleTable, ShardRow, ShardTable
+from shardkit.manifest.samples import row_in_table
 
 KEYS = ["a/1", "a/zw\u00f6lf", "", "b/" + "x" * 300]
 
@@ -133,24 +133,28 @@ def test_what_is_no_parquet_file_is_a_manifest_error(data):
     with pytest.raises(ManifestError):
         SampleTable.from_parquet(data, row_of(table()), ("image",))
     with pytest.raises(ManifestError):
-        read_shard_table(data)
+        ShardTable.from_parquet(data)
     with pytest.raises(ManifestError):
         row_in_table(data, "t")
 
 
 def test_the_root_table():
     rows = [row_of(table()), row_of(table(), name="val-000000.tar", split="val")]
-    assert read_shard_table(write_shard_table(rows)) == rows
-    assert fingerprint_of(rows) != fingerprint_of(rows[::-1])
-    assert len(fingerprint_of(rows)) == 32
+    shards = ShardTable.from_parquet(ShardTable.of(rows).to_parquet())
+    assert list(shards) == rows == [shards[0], shards[1]]
+    assert list(shards.split("val")) == rows[1:]
+    assert shards.num_samples.tolist() == [4, 4]
+    assert shards.fingerprint() == ShardTable.of(rows).fingerprint() != ShardTable.of(rows[::-1]).fingerprint()
+    assert len(shards.fingerprint()) == 32
+    assert len(ShardTable.from_parquet(ShardTable.of([]).to_parquet())) == 0
 
 
 @pytest.mark.parametrize("name", ["../x.tar", "/etc/x.tar", "x", ".x.tar", "a\\x.tar", "http://host/x.tar"])
 def test_a_shard_outside_the_data_set_is_refused(name):
     with pytest.raises(ManifestError, match="not a shard's name"):
-        read_shard_table(write_shard_table([row_of(table(), name=name)]))
+        ShardTable.from_parquet(ShardTable.of([row_of(table(), name=name)]).to_parquet())
 
 
 def test_negative_counts_are_refused():
     with pytest.raises(ManifestError, match="negative count"):
-        read_shard_table(write_shard_table([row_of(table(), num_samples=-1)]))
+        ShardTable.from_parquet(ShardTable.of([row_of(table(), num_samples=-1)]).to_parquet())

@@ -1,0 +1,156 @@
+"""The root table: one row per shard. It is kept in columns, since a data set may have a million shards."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+
+from shardkit.errors import ManifestError
+from shardkit.manifest.parquet import ADVICE, Texts, from_parquet, numbers, text_bytes, to_parquet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = ["SHARD_TABLE_NAME", "ShardRow", "ShardTable", "table_name"]
+
+SHARD_TABLE_NAME = "shards.parquet"
+# A plain file name in the data set's own folder.
+_SHARD_NAME = r"[^./\\\x00][^/\\\x00]*\.tar"
+
+
+def table_name(shard: str) -> str:
+    """The name of the sample table beside a shard."""
+    return shard.removesuffix(".tar") + ".parquet"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardRow:
+    """A row of the root table.
+
+    Attributes:
+        name: The shard's file name.
+        split: The split it belongs to.
+        num_samples: Samples in it.
+        num_bytes: Its length.
+        digest: xxh3_128 of the file, 32 hexadecimal digits.
+        content: xxh3_128 of its logical content: keys, labels, sizes and digests of the fields.
+    """
+
+    name: str
+    split: str
+    num_samples: int
+    num_bytes: int
+    digest: str
+    content: str
+
+    def check(self) -> None:
+        """Refuse what no packer writes.
+
+        Raises:
+            ValueError: The name leads out of the data set, or a count is negative.
+        """
+        if not re.fullmatch(_SHARD_NAME, self.name):
+            raise ValueError(f"{self.name!r} is not a shard's name")
+        if self.num_samples < 0 or self.num_bytes < 0:
+            raise ValueError(f"shard {self.name} has a negative count")
+
+
+_COLUMNS = tuple(field.name for field in fields(ShardRow))
+
+
+class ShardTable:
+    """The shards of a data set, or of one of its splits, in pack order.
+
+    Args:
+        table: The columns, as `ShardRow` names them.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    @classmethod
+    def of(cls, rows: Sequence[ShardRow]) -> ShardTable:
+        """The table of some rows."""
+        import pyarrow as pa
+
+        kinds = [(name, pa.int64() if name.startswith("num_") else pa.string()) for name in _COLUMNS]
+        return cls(pa.Table.from_pylist([asdict(row) for row in rows], schema=pa.schema(kinds)))
+
+    @classmethod
+    def from_parquet(cls, data: bytes, *, url: str = SHARD_TABLE_NAME) -> ShardTable:
+        """Read the table's file.
+
+        Args:
+            data: Its bytes.
+            url: Where it came from, for messages.
+
+        Returns:
+            The table.
+
+        Raises:
+            ManifestError: It is damaged or names a shard outside of the data set.
+        """
+        import pyarrow.compute as pc
+
+        table = from_parquet(data, url, list(_COLUMNS))
+        try:
+            for name in ("num_samples", "num_bytes"):
+                if len(table) and int(numbers(table, name, np.int64).min()) < 0:
+                    raise ValueError("a shard has a negative count")
+            for name in ("name", "split", "digest", "content"):
+                text_bytes(Texts(table.column(name)))
+            fits = pc.match_substring_regex(table.column("name"), f"^(?s:{_SHARD_NAME})$")
+            if not pc.all(fits, min_count=0).as_py():
+                wrong = table.column("name").filter(pc.invert(fits))[0].as_py()
+                raise ValueError(f"{wrong!r} is not a shard's name")
+        except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as exc:
+            raise ManifestError(f"not a table of shards: {exc}", shard=url, advice=ADVICE) from exc
+        return cls(table)
+
+    def to_parquet(self) -> bytes:
+        """The table's file."""
+        return to_parquet(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, number: int) -> ShardRow:
+        return ShardRow(**{name: self._table.column(name)[number].as_py() for name in _COLUMNS})
+
+    def __iter__(self) -> Iterator[ShardRow]:
+        for batch in self._table.to_batches(max_chunksize=1024):
+            yield from (ShardRow(**row) for row in batch.to_pylist())
+
+    def split(self, name: str) -> ShardTable:
+        """The shards of one split."""
+        import pyarrow.compute as pc
+
+        return ShardTable(self._table.filter(pc.equal(self._table.column("split"), name)))
+
+    @cached_property
+    def num_samples(self) -> NDArray[np.int64]:
+        """``(n,)`` int64: samples in each shard."""
+        return numbers(self._table, "num_samples", np.int64)
+
+    @cached_property
+    def num_bytes(self) -> NDArray[np.int64]:
+        """``(n,)`` int64: bytes of each shard."""
+        return numbers(self._table, "num_bytes", np.int64)
+
+    def fingerprint(self) -> str:
+        """The data set's fingerprint: xxh3_128 over the shards' logical content, in order, 32 hexadecimal digits."""
+        hashed = xxhash.xxh3_128(len(self).to_bytes(8, "little"))
+        hashed.update(self.num_samples.astype("<i8").tobytes())
+        for name in ("split", "content"):
+            lengths, joined = text_bytes(Texts(self._table.column(name)))
+            hashed.update(lengths.astype("<i8").tobytes())
+            hashed.update(joined)
+        return hashed.hexdigest()
