@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ManifestError,
         PackError,
         ShardkitError,
+        ShardkitWarning,
         StateError,
         StorageError,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "PackError",
     "PackResult",
     "ShardkitError",
+    "ShardkitWarning",
     "StateError",
     "StorageError",
     "VerifyReport",
@@ -56,7 +58,7 @@ __all__ = [
 
 _HOMES = {
     "shardkit.adapters": ("to_keras", "to_tf", "to_webdataset"),
-    "shardkit.errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "shardkit.errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
     "shardkit.loader": ("Loader",),
     "shardkit.manifest": ("Manifest", "read_manifest"),
     "shardkit.manifest.verify": ("VerifyReport", "verify"),

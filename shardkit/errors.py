@@ -25,6 +25,7 @@ __all__ = [
     "ManifestError",
     "PackError",
     "ShardkitError",
+    "ShardkitWarning",
     "StateError",
     "StorageError",
 ]
@@ -73,6 +74,10 @@ class ShardkitError(Exception):
         where = ", ".join(f"{name} {_shown(value)}" for name, value in known)
         text = f"{self.what} [{where}]" if where else self.what
         return f"{text}. {self.advice}" if self.advice else text
+
+
+class ShardkitWarning(UserWarning):
+    """Something works, but not as well as it could, or not all of it."""
 
 
 class ConfigError(ShardkitError, ValueError):

@@ -26,12 +26,20 @@ class SampleRef:
         shard: The name of its shard.
         row: Its row in the shard's sample table.
         key: Its key, unique in the data set.
+        label: Its class label.
+        offset: Where its image begins, in bytes from the start of the shard.
+        size: The image's length in bytes.
+        rank: The rank that gets it in the batch this was asked for.
     """
 
     index: int
     shard: str
     row: int
     key: str
+    label: int
+    offset: int
+    size: int
+    rank: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,21 +7,35 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from shardkit.errors import ConfigError
 from shardkit.loader.order import OrderNumbers
 from shardkit.units import parse_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from shardkit.codecs.image import ImageDecoder
     from shardkit.manifest import Split
 
-__all__ = ["ColorMode", "DecodeConfig", "LabelMode", "LoaderOptions", "OnError", "OrderConfig", "RuntimeConfig"]
+__all__ = [
+    "ColorMode",
+    "DecodeConfig",
+    "LabelMode",
+    "LoaderOptions",
+    "OnError",
+    "OrderConfig",
+    "RuntimeConfig",
+    "sorted_in",
+]
 
 ColorMode = Literal["rgb", "grayscale", "rgba"]
 LabelMode = Literal["int", "categorical", "binary"]
 OnError = Literal["raise", "skip"]
+
+Config = TypeVar("Config", "OrderConfig", "DecodeConfig", "RuntimeConfig")
 
 # The first samples of a lane may move only this far, so that the first batch of an epoch needs few reads.
 FIRST_SPAN = 16
@@ -44,8 +58,9 @@ class LoaderOptions(TypedDict, total=False):
     chunk_size: int | str
     lanes: int
     drop_remainder: bool | None
-    rank: int
-    world_size: int
+    rank: int | Literal["auto"]
+    world_size: int | None
+    state: Mapping[str, Any] | str | bytes | None
     on_error: OnError
     max_skipped: int
     threads: int | None
@@ -149,6 +164,27 @@ class DecodeConfig:
                 "label_mode must be 'int', 'categorical', 'binary' or None", setting="label_mode", value=self.label_mode
             )
 
+    def check_classes(self, num_classes: int) -> None:
+        """Refuse a form of labels that this many classes do not have."""
+        if self.label_mode == "binary" and num_classes != 2:
+            raise ConfigError(
+                f"label_mode='binary' needs two classes; there are {num_classes}", setting="label_mode", value="binary"
+            )
+
+    def decoder(self) -> ImageDecoder | None:
+        """What makes pixels of pictures; ``None`` where their bytes are handed out."""
+        if not self.decode:
+            return None
+        from shardkit.codecs.image import ImageDecoder
+
+        return ImageDecoder(
+            image_size=self.image_size,
+            color_mode=self.color_mode,
+            crop_to_aspect_ratio=self.crop_to_aspect_ratio,
+            pad_to_aspect_ratio=self.pad_to_aspect_ratio,
+            antialias=self.antialias,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeConfig:
@@ -178,6 +214,12 @@ class RuntimeConfig:
     def num_threads(self) -> int:
         """Decoding threads."""
         return self.threads or len(os.sched_getaffinity(0))
+
+
+def sorted_in(kind: type[Config], options: Any) -> Config:
+    """A config from those of the user's keywords that are its fields, which are taken out of them."""
+    names = [field.name for field in fields(kind) if field.name in options]
+    return kind(**{name: options.pop(name) for name in names})
 
 
 def _whole(name: str, value: object, least: int, most: int | None = None) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -11,27 +10,27 @@ from shardkit.codecs.header import EXTENSIONS, sniff
 from shardkit.codecs.label import encode_class
 from shardkit.errors import ConfigError
 from shardkit.loader.batches import BatchJob, Skips
-from shardkit.loader.config import DecodeConfig, LoaderOptions, OrderConfig, RuntimeConfig
+from shardkit.loader.config import DecodeConfig, LoaderOptions, OrderConfig, RuntimeConfig, sorted_in
 from shardkit.loader.engine import OrderedWork
-from shardkit.loader.order import EpochOrder, Share
+from shardkit.loader.explain import Occurrence, explain_batch, find_sample, index_of_key
+from shardkit.loader.order import EpochOrder
+from shardkit.loader.quality import ShuffleQuality, measure_shuffle
+from shardkit.loader.ranks import share_of, warn_of_shared_chunks
 from shardkit.loader.read import LocalReader
-from shardkit.loader.rows import RowCache
+from shardkit.loader.rows import KeyLookup, RowCache
+from shardkit.loader.state import Position, make_state, read_state
 from shardkit.manifest import open_dataset
-from shardkit.sample import ArraySpec, Batch, Sample
+from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
 from shardkit.storage import HasPaths
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterator
-
-    from numpy.typing import NDArray
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from shardkit.codecs.image import ImageDecoder
     from shardkit.manifest import Manifest
 
 __all__ = ["Loader"]
-
-Config = TypeVar("Config", OrderConfig, DecodeConfig, RuntimeConfig, Share)
 
 
 class Loader:
@@ -52,7 +51,9 @@ class Loader:
             content: ``image_size=(256, 256)``, ``color_mode="rgb"``, ``label_mode="int"``,
             ``crop_to_aspect_ratio=False``, ``pad_to_aspect_ratio=False``, ``antialias=True``, ``decode=True``.
 
-            ranks: ``rank=0``, ``world_size=1``.
+            ranks: ``rank=0`` (``"auto"`` asks JAX, ``TF_CONFIG`` and the usual launchers), ``world_size=1``.
+
+            position: ``state=None``, a saved position to go on from, see `state`.
 
             running: ``threads=None``, ``prefetch=2``, ``on_error="raise"``, ``max_skipped=100``.
 
@@ -65,31 +66,32 @@ class Loader:
 
     Raises:
         ConfigError: A setting is wrong.
+        StateError: The saved position is not of this data set and order.
         ManifestError: There is no data set, or it is damaged or too new.
         StorageError: It cannot be read.
     """
 
     def __init__(self, url: str | os.PathLike[str], split: str = "train", **options: Unpack[LoaderOptions]) -> None:
-        order = _sorted_in(OrderConfig, options)
-        self._decode = _sorted_in(DecodeConfig, options)
-        self._runtime = _sorted_in(RuntimeConfig, options)
-        self._share = _sorted_in(Share, options)
+        order = sorted_in(OrderConfig, options)
+        self._decode = sorted_in(DecodeConfig, options)
+        self._runtime = sorted_in(RuntimeConfig, options)
+        self._share = share_of(options)
+        state = options.pop("state", None)
         if options:
             known = ", ".join(sorted(LoaderOptions.__annotations__))
             raise ConfigError(f"Loader has no setting {', '.join(options)}", advice=f"It has: {known}")
         self._dataset = open_dataset(url)
         self._split = self._dataset.split(split)
         self._order = order.numbers(self._split, self.manifest.fingerprint)
-        self._decoder = _decoder(self._decode)
+        self._decoder = self._decode.decoder()
         self._weight = self._share.sample_weight(self._order)
         self._rows = RowCache(self._dataset, self._split, self._order.chunk_samples)
         self._skips = Skips(self._runtime.max_skipped if self._runtime.on_error == "skip" else None)
-        self._next_epoch = 0
-        if self._decode.label_mode == "binary" and len(self.class_names) != 2:
-            raise ConfigError(
-                f"label_mode='binary' needs two classes; there are {len(self.class_names)}",
-                setting="label_mode", value="binary",
-            )  # fmt: skip
+        self._next = self._handed_out = Position(0, 0)
+        self._decode.check_classes(len(self.class_names))
+        warn_of_shared_chunks(self._share, self._order)
+        if state is not None:
+            self.resume(state)
 
     @property
     def manifest(self) -> Manifest:
@@ -154,10 +156,92 @@ class Loader:
         return self._share.length(self._order, step)
 
     def __iter__(self) -> Iterator[Any]:
-        """The next epoch, batch by batch, each as Keras takes it: ``(images, labels)``, see `Batch.as_tuple`."""
-        epoch = self._next_epoch
-        self._next_epoch += 1
-        return map(Batch.as_tuple, self.batches(epoch))
+        """The next epoch, batch by batch, each as Keras takes it: ``(images, labels)``, see `Batch.as_tuple`.
+
+        After `resume`, the rest of the epoch that was left.
+        """
+        start = self._next
+        self._next = Position(start.epoch + 1, 0)
+        return self._hand_out(self.batches(start.epoch, start.step))
+
+    def _hand_out(self, batches: Iterator[Batch]) -> Iterator[Any]:
+        for batch in batches:
+            self._handed_out = Position(batch.epoch, batch.step).after(1, len(self))
+            yield batch.as_tuple()
+
+    def state(self, epoch: int | None = None, step: int = 0) -> dict[str, Any]:
+        """A position as a small JSON document: the same on every rank, and good for any number of ranks and threads.
+
+        Args:
+            epoch: The epoch; without it, the position behind the last batch that iterating over the loader handed out.
+            step: The next step of that epoch.
+
+        Returns:
+            A dictionary of plain values, for `json.dumps`, `resume` and ``Loader(..., state=...)``.
+        """
+        position = self._handed_out if epoch is None else Position(epoch, 0).after(step, len(self))
+        return make_state(self._order, self._split.name, position)
+
+    def resume(self, state: Mapping[str, Any] | str | bytes) -> None:
+        """Go on from a position: the next iteration begins there, at the same cost wherever it lies.
+
+        Args:
+            state: What `state` gave, or the same as JSON.
+
+        Raises:
+            StateError: It is of another data set, split or order; the message says what differs. Another number of
+                ranks or threads, or another place of the data set, is welcome.
+        """
+        self._next = self._handed_out = read_state(state, self._order, self._split.name)
+
+    def explain(self, epoch: int, step: int) -> list[SampleRef]:
+        """The samples of a global batch, from the order and the tables alone.
+
+        Args:
+            epoch: The epoch, from 0.
+            step: The step, from 0.
+
+        Returns:
+            Key, label, shard, row, offset and rank of each sample, in the batch's order.
+
+        Raises:
+            ConfigError: There is no such epoch or step.
+            ManifestError: A sample table is missing or damaged.
+        """
+        return explain_batch(self._dataset, self._split, EpochOrder(self._order, epoch), step, self.world_size)
+
+    def find(self, key: str, epochs: Iterable[int] = (0,)) -> list[Occurrence]:
+        """The steps in which a sample comes up.
+
+        Args:
+            key: Its key.
+            epochs: The epochs to look in.
+
+        Returns:
+            One occurrence an epoch; none for an epoch in which the dropped remainder holds it.
+
+        Raises:
+            ConfigError: The split has no such key.
+            ManifestError: A sample table is missing or damaged.
+        """
+        index = index_of_key(self._dataset, self._split, key)
+        found = (find_sample(self._order, index, epoch, self.world_size) for epoch in epochs)
+        return [occurrence for occurrence in found if occurrence is not None]
+
+    def shuffle_quality(self, epoch: int = 0) -> ShuffleQuality:
+        """How well the order mixes, from the order and the tables alone; reads the labels of every sample table.
+
+        Args:
+            epoch: The epoch, from 0.
+
+        Returns:
+            Label mix and neighbour distance against an ideal shuffle, and what would make them better.
+
+        Raises:
+            ManifestError: A sample table is missing or damaged.
+        """
+        labels = [self._dataset.sample_table(row, whole=False).labels for row in self._split.shards]
+        return measure_shuffle(self._order, np.concatenate(labels), epoch)
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, from any step on, at the same cost.
@@ -244,39 +328,6 @@ class Loader:
                 weight=self._weight,
                 reader=reader,
                 decoder=decoder,
-                keys=_KeyLookup(self._rows, samples),
+                keys=KeyLookup(self._rows, samples),
                 skips=self._skips,
             )
-
-
-class _KeyLookup:
-    """The keys of some samples, looked up when they are asked for."""
-
-    __slots__ = ("_rows", "_samples")
-
-    def __init__(self, rows: RowCache, samples: NDArray[np.int64]) -> None:
-        self._rows = rows
-        self._samples = samples
-
-    def __call__(self) -> list[str]:
-        return self._rows.keys(self._samples)
-
-
-def _sorted_in(kind: type[Config], options: Any) -> Config:
-    """A config from those of the user's keywords that are its fields, which are taken out of them."""
-    names = [field.name for field in fields(kind) if field.name in options]
-    return kind(**{name: options.pop(name) for name in names})
-
-
-def _decoder(config: DecodeConfig) -> ImageDecoder | None:
-    if not config.decode:
-        return None
-    from shardkit.codecs.image import ImageDecoder
-
-    return ImageDecoder(
-        image_size=config.image_size,
-        color_mode=config.color_mode,
-        crop_to_aspect_ratio=config.crop_to_aspect_ratio,
-        pad_to_aspect_ratio=config.pad_to_aspect_ratio,
-        antialias=config.antialias,
-    )

@@ -188,6 +188,32 @@ class EpochOrder:
         drawn = self._draw(touched, first, int(offsets.max()) + 1)
         return self.samples_on_tape(drawn[row, offsets - first])
 
+    def position_of(self, sample: int) -> int:
+        """The position of the epoch at which a sample comes: the inverse of `samples_at`.
+
+        Args:
+            sample: Its number in the split.
+
+        Returns:
+            The position, ``0 <= position < num_samples``.
+        """
+        numbers = self.numbers
+        if not numbers.shuffled:
+            return sample
+        chunk, within = divmod(sample, numbers.chunk_samples)
+        slot = int(self._bijection.inverse(np.array([chunk]))[0])
+        missing = -numbers.num_samples % numbers.chunk_samples
+        place = slot * numbers.chunk_samples + within - missing * (slot > self._short_slot)
+        share, longer = divmod(numbers.num_samples, numbers.lanes)
+        lane = place // (share + 1)
+        if lane >= longer:
+            lane = longer + (place - longer * (share + 1)) // share
+        begin = lane * share + min(lane, longer)
+        start = max(0, place - begin - numbers.span)
+        stop = min(share + (lane < longer), place - begin + numbers.span + 1)
+        drawn = self._draw(np.array([lane]), start, stop)[0]
+        return (start + int(np.flatnonzero(drawn == place)[0])) * numbers.lanes + lane
+
     def samples_on_tape(self, tape: NDArray[np.int64]) -> NDArray[np.int64]:
         """The samples at some places of the tape, before lanes and jitter.
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from shardkit.manifest import DataSet, SampleTable, Split
 
-__all__ = ["RowCache", "Rows"]
+__all__ = ["KeyLookup", "RowCache", "Rows"]
 
 # Tables are cached by the rows they hold: 60 bytes or so a row, keys not counted.
 _MAX_TABLE_ROWS = 1_000_000
@@ -160,3 +160,17 @@ class RowCache:
                 self._table_rows -= len(self._tables.popitem(last=False)[1])
         self._tables.move_to_end(shard)
         return table
+
+
+class KeyLookup:
+    """The keys of some samples, looked up when they are asked for."""
+
+    __slots__ = ("_rows", "_samples")
+
+    def __init__(self, rows: RowCache, samples: NDArray[np.int64]) -> None:
+        self._rows = rows
+        self._samples = samples
+
+    def __call__(self) -> list[str]:
+        """The keys."""
+        return self._rows.keys(self._samples)

@@ -34,6 +34,19 @@ class Texts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.column)
 
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """The first place of a text, found without making Python strings.
+
+        Raises:
+            ValueError: It is not there.
+        """
+        import pyarrow.compute as pc
+
+        place: int = pc.index(self.column, value, start=start, end=stop).as_py()
+        if place < 0:
+            raise ValueError(f"{value!r} is not among these texts")
+        return place
+
     @overload
     def __getitem__(self, place: int) -> str: ...
     @overload

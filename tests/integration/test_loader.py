@@ -37,6 +37,7 @@ def all_of(dataset, split="train"):
     return sorted(int(key.rsplit("/", 1)[1]) for key in load(dataset, split=split, shuffle=False).keys())
 
 
+@pytest.mark.filterwarnings("ignore:world_size=.* does not divide lanes:shardkit.ShardkitWarning")
 @pytest.mark.parametrize("world_size", range(1, 10))
 @pytest.mark.parametrize("shuffle", [False, True, "global"])
 def test_every_sample_comes_once_an_epoch_on_any_number_of_ranks(dataset, world_size, shuffle):
@@ -52,6 +53,7 @@ def test_every_sample_comes_once_an_epoch_on_any_number_of_ranks(dataset, world_
     assert sorted(sum(alone, [])) == all_of(dataset)
 
 
+@pytest.mark.filterwarnings("ignore::shardkit.ShardkitWarning")
 def test_ranks_padded_to_one_length_carry_weights(dataset):
     loader = load(dataset, rank=2, world_size=3, batch_size=8, drop_remainder=False)
     for batch in loader.batches():
