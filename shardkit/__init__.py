@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from shardkit._version import __version__
 
 if TYPE_CHECKING:
-    from shardkit.adapters import to_keras, to_tf, to_webdataset
+    from shardkit.adapters import Resume, to_keras, to_tf, to_webdataset
     from shardkit.errors import (
         CodecError,
         ConfigError,
@@ -41,6 +41,7 @@ __all__ = [
     "ManifestError",
     "PackError",
     "PackResult",
+    "Resume",
     "ShardkitError",
     "ShardkitWarning",
     "StateError",
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "shardkit.adapters": ("to_keras", "to_tf", "to_webdataset"),
+    "shardkit.adapters": ("Resume", "to_keras", "to_tf", "to_webdataset"),
     "shardkit.errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
     "shardkit.loader": ("Loader",),
     "shardkit.manifest": ("Manifest", "read_manifest"),

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import os
+
     from shardkit.adapters.keras import KerasDataset
+    from shardkit.adapters.resume import ResumeCallback
     from shardkit.adapters.webdataset import WebDatasetSamples
     from shardkit.loader import Loader
 
-__all__ = ["to_keras", "to_tf", "to_webdataset"]
+__all__ = ["Resume", "to_keras", "to_tf", "to_webdataset"]
 
 
 def to_keras(loader: Loader, *, repeat: bool = False) -> KerasDataset:
@@ -34,6 +37,34 @@ def to_keras(loader: Loader, *, repeat: bool = False) -> KerasDataset:
     except ImportError as exc:
         raise _missing("Keras", exc) from exc
     return KerasDataset(loader, repeat=repeat)
+
+
+def Resume(loader: Loader, directory: str | os.PathLike[str], *, every: float | None = 60.0) -> ResumeCallback:  # noqa: N802
+    """A Keras callback that makes a stopped run go on at the very next batch when the same script is started again.
+
+    Saves, atomically together: all variables of model, optimizer and metrics with the seed states of random layers, the
+    other callbacks' counters, the position in the data (batches trained on, not those read ahead), and Keras's own
+    epoch and step.
+
+    Args:
+        loader: The loader that ``fit`` trains from, through `to_keras`.
+        directory: Where the save lies; ranks share it, and rank 0 writes.
+        every: Seconds between saves within an epoch; ``None`` saves at epochs only. Each epoch is saved when it begins
+            and before its validation.
+
+    Returns:
+        The callback, for ``fit(callbacks=[...])``.
+
+    Raises:
+        ImportError: Keras is not installed.
+        ConfigError: ``every`` is negative.
+        StateError: When training begins: the save is of another data set, order or model.
+    """
+    try:
+        from shardkit.adapters.resume import ResumeCallback
+    except ImportError as exc:
+        raise _missing("Keras", exc) from exc
+    return ResumeCallback(loader, directory, every=every)
 
 
 def to_tf(loader: Loader) -> Any:

@@ -19,12 +19,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
+
+from shardkit.loader.state import Position
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shardkit.loader import Loader
+    from shardkit.loader.state import Handover
     from shardkit.sample import Batch
 
 __all__ = ["KerasDataset"]
@@ -49,8 +51,11 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         self.repeat = repeat
         self._lock = threading.Lock()
         self._stream: Iterator[Batch] | None = None
-        self._epoch = 0
-        self._step = 0
+        self._position: Position | None = None
+        self._handover: Handover | None = None
+        self._lead = 0
+        self._rewound_to: Position | None = None
+        self._used_up = False
         self._within_epoch = False
         self._begun = False
         self._read_by: int | None = None
@@ -68,11 +73,14 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         with self._lock:
             mine = self._read_by == threading.get_ident()
             if mine and not self._within_epoch and index < _PEEKED_BATCHES:
-                return self._zeros(index)
+                return self.loader.zeros(min(index, len(self.loader) - 1))
             if self._begun and (mine or (self.repeat and self._read_by is not None)):
-                self._close()
+                self._rewind()
             self._begun = False
             self._read_by = None
+            if self._lead:
+                self._lead -= 1
+                return self.loader.zeros(0, rows=1)
             return self._next().as_tuple()
 
     def on_epoch_begin(self) -> None:
@@ -80,6 +88,9 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         with self._lock:
             self._within_epoch = self._begun = True
             self._read_by = None
+            if (taken := self.loader.take_over()) is not None:
+                taken.endless = self.repeat
+                self._handover, self._lead, self._used_up = taken, taken.lead, False
 
     def on_epoch_end(self) -> None:
         """Called by Keras when it has iterated, and to start afresh."""
@@ -89,25 +100,27 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
     def _next(self) -> Batch:
         if self._stream is None:
-            self._step = 0
-            self._stream = self.loader.batches(self._epoch)
+            start = self._position or self.loader.position
+            self._stream = self.loader.batches(start.epoch, start.step)
         batch = next(self._stream)
-        self._step = batch.step + 1
-        if self._step == len(self.loader):
+        if batch.step + 1 == len(self.loader):
             self._close()
-            self._epoch += 1
+            self._position = Position(batch.epoch + 1, 0)
+            self._used_up = True
         return batch
+
+    def _rewind(self) -> None:
+        """Begin a stream: behind what was trained on where somebody counts that, else behind the last whole epoch."""
+        self._close()
+        handover = self._handover
+        if handover is not None and self._used_up and handover.position == self._rewound_to:
+            # An epoch went by and nobody counted: that run is over.
+            handover = self._handover = None
+        if handover is not None:
+            self._position = self._rewound_to = handover.position
+        self._used_up = False
 
     def _close(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()  # type: ignore[attr-defined]
-
-    def _zeros(self, index: int) -> Any:
-        """What an epoch's first batches look like."""
-        rows = self.loader.batch_length(min(index, len(self.loader) - 1))
-        values = tuple(
-            np.zeros((rows, *(size or 0 for size in spec.shape[1:])), dtype=spec.dtype)
-            for spec in self.loader.signature.values()
-        )
-        return values if len(values) > 1 else values[0]

@@ -18,7 +18,7 @@ from shardkit.loader.quality import ShuffleQuality, measure_shuffle
 from shardkit.loader.ranks import share_of, warn_of_shared_chunks
 from shardkit.loader.read import LocalReader
 from shardkit.loader.rows import KeyLookup, RowCache
-from shardkit.loader.state import Position, make_state, read_state
+from shardkit.loader.state import Handover, Position, make_state, read_state
 from shardkit.manifest import open_dataset
 from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
 from shardkit.storage import HasPaths
@@ -88,6 +88,7 @@ class Loader:
         self._rows = RowCache(self._dataset, self._split, self._order.chunk_samples)
         self._skips = Skips(self._runtime.max_skipped if self._runtime.on_error == "skip" else None)
         self._next = self._handed_out = Position(0, 0)
+        self._handover: Handover | None = None
         self._decode.check_classes(len(self.class_names))
         warn_of_shared_chunks(self._share, self._order)
         if state is not None:
@@ -155,6 +156,23 @@ class Loader:
         """Rows in this rank's batch at a step, padding included."""
         return self._share.length(self._order, step)
 
+    def zeros(self, step: int, *, rows: int | None = None) -> Any:
+        """What a batch looks like, without reading anything: as `Batch.as_tuple`, all zeros.
+
+        Args:
+            step: The step.
+            rows: Its length; that of the step's batch without it.
+
+        Returns:
+            The arrays.
+        """
+        rows = self.batch_length(step) if rows is None else rows
+        values = tuple(
+            np.zeros((rows, *(size or 0 for size in spec.shape[1:])), dtype=spec.dtype)
+            for spec in self.signature.values()
+        )
+        return values if len(values) > 1 else values[0]
+
     def __iter__(self) -> Iterator[Any]:
         """The next epoch, batch by batch, each as Keras takes it: ``(images, labels)``, see `Batch.as_tuple`.
 
@@ -193,6 +211,21 @@ class Loader:
                 ranks or threads, or another place of the data set, is welcome.
         """
         self._next = self._handed_out = read_state(state, self._order, self._split.name)
+
+    @property
+    def position(self) -> Position:
+        """Where the next iteration begins."""
+        return self._next
+
+    def hand_over(self) -> Handover:
+        """Leave the position for the next data set of a framework that begins to iterate, see `take_over`."""
+        self._handover = Handover(self._next, len(self))
+        return self._handover
+
+    def take_over(self) -> Handover | None:
+        """What `hand_over` left, once."""
+        handover, self._handover = self._handover, None
+        return handover
 
     def explain(self, epoch: int, step: int) -> list[SampleRef]:
         """The samples of a global batch, from the order and the tables alone.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from shardkit.loader.order import OrderNumbers
 
-__all__ = ["STATE_VERSION", "Position", "make_state", "read_state"]
+__all__ = ["STATE_VERSION", "Handover", "Position", "make_state", "read_state"]
 
 STATE_VERSION = 1
 MAX_STATE_BYTES = 1 << 20
@@ -35,6 +35,30 @@ class Position:
         """The position after some more batches, where an epoch has ``num_steps`` of them."""
         epochs, step = divmod(self.step + num_batches, num_steps)
         return Position(self.epoch + epochs, step)
+
+
+class Handover:
+    """What a run and the framework's data set tell each other: how far the training steps have come.
+
+    A framework reads ahead, so its data set cannot tell what was trained on; who counts the steps can.
+
+    Attributes:
+        position: Where the data that was not trained on begins.
+        lead: Placeholders that the data set hands out before, for a framework that counts from the epoch's start.
+        endless: Whether the data set goes on with the next epoch by itself; told by whoever takes this.
+    """
+
+    def __init__(self, position: Position, num_steps: int) -> None:
+        self.position = position
+        self.lead = 0
+        self.endless = False
+        self._num_steps = num_steps
+
+    def advance(self, num_batches: int) -> None:
+        """Count batches that were trained on; without `endless` never over the end of an epoch."""
+        rest = self._num_steps - self.position.step
+        taken = num_batches if self.endless else min(num_batches, rest)
+        self.position = self.position.after(taken, self._num_steps)
 
 
 def make_state(order: OrderNumbers, split: str, position: Position) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_the_peek_reads_nothing(train, model, monkeypatch):
     real = train.batches
     monkeypatch.setattr(train, "batches", lambda *where: opened.append(where) or real(*where))
     model.fit(data, epochs=2, verbose=0)
-    assert opened == [(0,), (1,)]
+    assert opened == [(0, 0), (1, 0)]
     assert model.trained == plan(train, 0, 1)
 
 
