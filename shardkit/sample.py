@@ -92,9 +92,10 @@ class Batch:
         epoch: The epoch, from 0.
         step: The step within the epoch, from 0.
         num_padding: How many rows at the end fill the batch up to the other ranks' length; their weight is 0.
+        replaced: The rows that hold another sample of the batch, since their own is bad and ``on_error="skip"``.
     """
 
-    __slots__ = ("_keys", "arrays", "epoch", "labels", "num_padding", "step")
+    __slots__ = ("_keys", "arrays", "epoch", "labels", "num_padding", "replaced", "step")
 
     def __init__(
         self,
@@ -105,12 +106,14 @@ class Batch:
         step: int,
         keys: Callable[[], list[str]],
         num_padding: int = 0,
+        replaced: tuple[int, ...] = (),
     ) -> None:
         self.arrays = arrays
         self.labels = labels
         self.epoch = epoch
         self.step = step
         self.num_padding = num_padding
+        self.replaced = replaced
         self._keys = keys
 
     @property

@@ -27,42 +27,41 @@ __all__ = ["BatchJob", "Skips", "labels_as"]
 _PART_SAMPLES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A bad sample that was left out: its error names shard, key, field and offset."""
-
-    epoch: int
-    step: int
-    error: ShardkitError
-
-
 class Skips:
     """The bad samples of a loader, counted against a budget. Safe to use from several threads.
 
     Args:
         most: How many may be left out; ``None`` where none may.
+
+    Attributes:
+        found: What was wrong with each bad sample, by its shard and row; one that comes up again counts once.
     """
 
     def __init__(self, most: int | None) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self.found: list[Skipped] = []
+        self.found: dict[tuple[int, int], str] = {}
 
-    def add(self, skipped: Skipped) -> None:
+    def add(self, place: tuple[int, int], error: ShardkitError) -> None:
         """Count one bad sample.
 
+        Args:
+            place: Its shard and row.
+            error: What is wrong; only its words are kept.
+
         Raises:
-            ShardkitError: It is one too many, or none may be left out.
+            ShardkitError: The error itself, where it is one too many, or none may be left out.
         """
-        if self._most is None:
-            raise skipped.error
         with self._lock:
-            self.found.append(skipped)
-            if len(self.found) > self._most:
-                first = self.found[0].error
-                raise type(skipped.error)(
-                    f"{len(self.found)} bad samples are more than max_skipped={self._most}; the first: {first}"
-                ) from skipped.error
+            if self._most is not None:
+                self.found[place] = str(error)
+            if self._most is None or len(self.found) > self._most:
+                if self._most is not None:
+                    first = next(iter(self.found.values()))
+                    error.add_note(
+                        f"{len(self.found)} bad samples are more than max_skipped={self._most}; first: {first}"
+                    )
+                raise error
 
 
 def labels_as(labels: NDArray[np.int64], mode: LabelMode, num_classes: int) -> NDArray[Any]:
@@ -139,12 +138,14 @@ class BatchJob:
                 exc.locate(
                     shard=self.reader.shard_name(where[0]), key=self.keys()[place], field="image", offset=where[1]
                 )
-                self.skips.add(Skipped(self.epoch, self.step, exc))
+                self.skips.add((where[0], int(rows.row[place])), exc)
                 self.bad.append(place)
 
     def finish(self) -> Batch:
         """The batch."""
-        labels = self._fill()
+        sources = self._fill()
+        labels = np.zeros(self.num_rows, dtype=np.int64)
+        labels[sources >= 0] = self.rows.label[sources[sources >= 0]]
         arrays: dict[str, NDArray[Any]] = {"image": self.images}
         if self.label_mode is not None:
             arrays["label"] = labels_as(labels, self.label_mode, self.num_classes)
@@ -152,22 +153,30 @@ class BatchJob:
             weights = np.full(self.num_rows, self.weight, dtype=np.float32)
             weights[len(self.rows) :] = 0.0
             arrays["sample_weight"] = weights
-        padding = self.num_rows - len(self.rows)
-        return Batch(arrays, labels=labels, epoch=self.epoch, step=self.step, keys=self.keys, num_padding=padding)
+        count = len(self.rows)
+        return Batch(
+            arrays,
+            labels=labels,
+            epoch=self.epoch,
+            step=self.step,
+            keys=self.keys if not self.bad else lambda: [self.keys()[source] for source in sources[:count]],
+            num_padding=self.num_rows - count,
+            replaced=tuple(sorted(self.bad)),
+        )
 
     def _fill(self) -> NDArray[np.int64]:
-        """Give bad samples' places and padding to good samples of this batch, in turn; the labels that result."""
+        """Give bad samples' places and padding to good samples of this batch, in turn.
+
+        The result is ``(num_rows,)`` int64: where each row was taken from, -1 where an empty share is padded with zeros.
+        """
         count = len(self.rows)
-        labels = np.zeros(self.num_rows, dtype=np.int64)
-        labels[:count] = self.rows.label
-        bad = sorted(self.bad)
-        good = [place for place in range(count) if place not in set(bad)] if bad else range(count)
-        for number, place in enumerate([*bad, *range(count, self.num_rows)]):
-            if good:
-                self.images[place] = self.images[good[number % len(good)]]
-                labels[place] = labels[good[number % len(good)]]
-            elif place < count:
-                raise FormatError(f"no sample of step {self.step} of epoch {self.epoch} can be read")
-            else:
-                self.images[place] = b"" if self.decoder is None else 0
-        return labels
+        sources = np.arange(self.num_rows)
+        bad = set(self.bad)
+        good = [place for place in range(count) if place not in bad]
+        if count and not good:
+            raise FormatError(f"no sample of step {self.step} of epoch {self.epoch} can be read")
+        for number, place in enumerate([*sorted(bad), *range(count, self.num_rows)]):
+            sources[place] = good[number % len(good)] if good else -1
+            nothing = b"" if self.decoder is None else 0
+            self.images[place] = self.images[sources[place]] if good else nothing
+        return sources

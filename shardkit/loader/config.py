@@ -94,8 +94,8 @@ class OrderConfig:
         _whole("batch_size", self.batch_size, 1)
         _whole("lanes", self.lanes, 1)
         _whole("seed", self.seed, 0, (1 << 64) - 1)
-        if self.shuffle not in {True, False, "global"}:
-            raise ConfigError("shuffle must be True, False or 'global'", setting="shuffle", value=self.shuffle)
+        _one_of("shuffle", self.shuffle, True, False, "global")
+        _one_of("drop_remainder", self.drop_remainder, True, False, None)
         for name in ("shuffle_buffer", "chunk_size"):
             if not isinstance(getattr(self, name), str):
                 _whole(name, getattr(self, name), 1)
@@ -159,10 +159,14 @@ class DecodeConfig:
     decode: bool = True
 
     def __post_init__(self) -> None:
-        if self.label_mode not in {"int", "categorical", "binary", None}:
-            raise ConfigError(
-                "label_mode must be 'int', 'categorical', 'binary' or None", setting="label_mode", value=self.label_mode
-            )
+        _one_of("color_mode", self.color_mode, "rgb", "grayscale", "rgba")
+        _one_of("label_mode", self.label_mode, "int", "categorical", "binary", None)
+        for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias", "decode"):
+            _one_of(name, getattr(self, name), True, False)
+        if not isinstance(self.image_size, (tuple, list)) or len(self.image_size) != 2:
+            raise ConfigError("image_size must be (height, width)", setting="image_size", value=self.image_size)
+        for side in self.image_size:
+            _whole("image_size", side, 1)
 
     def check_classes(self, num_classes: int) -> None:
         """Refuse a form of labels that this many classes do not have."""
@@ -178,7 +182,7 @@ class DecodeConfig:
         from shardkit.codecs.image import ImageDecoder
 
         return ImageDecoder(
-            image_size=self.image_size,
+            image_size=(self.image_size[0], self.image_size[1]),
             color_mode=self.color_mode,
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             pad_to_aspect_ratio=self.pad_to_aspect_ratio,
@@ -207,8 +211,7 @@ class RuntimeConfig:
             _whole("threads", self.threads, 1)
         _whole("prefetch", self.prefetch, 1)
         _whole("max_skipped", self.max_skipped, 0)
-        if self.on_error not in {"raise", "skip"}:
-            raise ConfigError("on_error must be 'raise' or 'skip'", setting="on_error", value=self.on_error)
+        _one_of("on_error", self.on_error, "raise", "skip")
 
     @property
     def num_threads(self) -> int:
@@ -226,6 +229,13 @@ def _whole(name: str, value: object, least: int, most: int | None = None) -> Non
     if type(value) is not int or value < least or (most is not None and value > most):
         rule = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ConfigError(f"{name} must be a whole number, {rule}", setting=name, value=value)
+
+
+def _one_of(name: str, value: object, *allowed: object) -> None:
+    if not any(type(value) is type(choice) and value == choice for choice in allowed):
+        raise ConfigError(
+            f"{name} must be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}", setting=name, value=value
+        )
 
 
 def _in_bytes(value: int | str, name: str, num_samples: int, num_bytes: int) -> int:

@@ -1,7 +1,16 @@
-"""Ordered work on threads: jobs are made one by one, done in parts by any thread, and handed out in order."""
+"""Ordered work on threads: jobs are made one by one, done in parts by any thread, and handed out in order.
+
+Two things shape this module. Ctrl-C may raise anywhere in the consumer's thread, so the consumer never waits while it
+holds the lock, and waits on queues, which are one step that is done or not. And an iterator may be dropped by the
+garbage collector, inside any thread and under any lock, so dropping takes no lock and waits for nothing: it sets a flag
+and wakes the threads, and the last of them tidies up.
+"""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import queue
 import threading
 import weakref
 from collections import deque
@@ -37,8 +46,8 @@ class Job(Protocol[Result]):
 class OrderedWork(Generic[R]):
     """Iterates over the results of jobs, which are worked on ahead.
 
-    Whoever iterates owns it: closing it, dropping it or ending the interpreter stops its threads. An error in a job is
-    raised when that job's turn comes, and ends the iteration.
+    Whoever iterates owns it. When it ends, or is closed, its threads are gone; when it is dropped, or the interpreter
+    ends, they go at once. An error in a job is raised when that job's turn comes, and ends the iteration.
 
     Args:
         jobs: Makes the jobs, one at a time, in a working thread.
@@ -50,7 +59,8 @@ class OrderedWork(Generic[R]):
 
     def __init__(self, jobs: Generator[Job[R]], *, threads: int, ahead: int, on_idle: Callable[[], None]) -> None:
         self._core: _Core[R] = _Core(jobs, threads, ahead, on_idle)
-        self._finalizer = weakref.finalize(self, self._core.close)
+        weakref.finalize(self, self._core.abandon).atexit = False
+        atexit.register(self._core.close)
 
     def __iter__(self) -> Self:
         return self
@@ -65,7 +75,7 @@ class OrderedWork(Generic[R]):
 
     def close(self) -> None:
         """Stop the threads and wait for them; what was made ahead is dropped."""
-        self._finalizer()
+        self._core.close()
 
 
 class _InWork(Generic[R]):
@@ -87,10 +97,13 @@ class _Core(Generic[R]):
         self._max_threads = threads
         self._ahead = ahead
         self._lock = threading.Lock()
-        self._work_to_do = threading.Condition(self._lock)
-        self._job_done = threading.Condition(self._lock)
+        self._wake_worker: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wake_consumer: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._in_work: deque[_InWork[R]] = deque()
-        self._threads: set[threading.Thread] = set()
+        self._threads: list[threading.Thread] = []
+        self._num_running = 0
+        self._num_waiting = 0
+        self._consumer_waits = False
         self._making = False
         self._exhausted = False
         self._make_error: BaseException | None = None
@@ -102,60 +115,89 @@ class _Core(Generic[R]):
         Raises:
             StopIteration: There are no more jobs.
         """
-        with self._lock:
-            while True:
-                if self._closed:
-                    raise StopIteration
-                if self._in_work and self._in_work[0].num_left == 0:
-                    done = self._in_work.popleft()
-                    self._start_threads()
-                    self._work_to_do.notify_all()
-                    if done.error is not None:
-                        raise done.error
-                    return done.job
-                if not self._in_work and self._exhausted:
-                    if self._make_error is not None:
-                        raise self._make_error
-                    raise StopIteration
-                self._start_threads()
-                self._job_done.wait()
+        while True:
+            with self._lock:
+                done = self._done_job()
+                missing = 0 if self._exhausted and not self._in_work else self._max_threads - self._num_running
+                self._num_running += missing
+                self._consumer_waits = done is None
+                self._wake_workers()
+            for _ in range(missing):
+                self._start_thread()
+            if done is None:
+                self._wake_consumer.get()
+            elif done.error is not None:
+                raise done.error
+            else:
+                return done.job
 
-    def _start_threads(self) -> None:
-        while len(self._threads) < self._max_threads and not (self._exhausted and not self._in_work):
-            thread = threading.Thread(target=self._work, name="shardkit-decode", daemon=True)
-            self._threads.add(thread)
-            thread.start()
+    def _done_job(self) -> _InWork[R] | None:
+        if self._closed:
+            raise StopIteration
+        if self._in_work and self._in_work[0].num_left == 0:
+            return self._in_work.popleft()
+        if not self._in_work and self._exhausted:
+            raise self._make_error or StopIteration
+        return None
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name="shardkit-decode", daemon=True)
+        self._threads = [old for old in self._threads if old.is_alive()]
+        self._threads.append(thread)
+        thread.start()
+
+    def _wake_workers(self) -> None:
+        for _ in range(self._num_waiting):
+            self._wake_worker.put(None)
 
     def _work(self) -> None:
-        try:
-            while (claim := self._claim()) is not None:
-                mine, part = claim
-                if part is None:
-                    self._make()
-                elif mine is not None:
-                    self._run(mine, part)
-        finally:
+        while True:
             with self._lock:
-                self._threads.discard(threading.current_thread())
-                if not self._threads:
-                    self._on_idle()
+                claim = self._claim()
+                if claim is None and (self._closed or self._exhausted):
+                    return self._leave()
+                self._num_waiting += claim is None
+            if claim is not None:
+                mine, part = claim
+                self._make() if mine is None else self._run(mine, part)
+                continue
+            try:
+                self._wake_worker.get(timeout=_IDLE_S)
+                idle = False
+            except queue.Empty:
+                idle = True
+            with self._lock:
+                self._num_waiting -= 1
+                # Looked at again under the lock, so that no work comes in between and finds nobody.
+                if idle and not self._has_work():
+                    return self._leave()
 
-    def _claim(self) -> tuple[_InWork[R] | None, int | None] | None:
-        """A part to do, or ``(None, None)`` for making a job, or ``None`` for ending the thread."""
-        with self._lock:
-            while not self._closed:
-                for mine in self._in_work:
-                    if mine.num_claimed < mine.job.num_parts:
-                        mine.num_claimed += 1
-                        return mine, mine.num_claimed - 1
-                if self._exhausted:
-                    return None
-                if not self._making and len(self._in_work) <= self._ahead:
-                    self._making = True
-                    return None, None
-                if not self._work_to_do.wait(_IDLE_S):
-                    return None
+    def _has_work(self) -> bool:
+        may_make = not self._exhausted and not self._making and len(self._in_work) <= self._ahead
+        return may_make or any(mine.num_claimed < mine.job.num_parts for mine in self._in_work)
+
+    def _claim(self) -> tuple[_InWork[R] | None, int] | None:
+        """A part to do, or ``(None, 0)`` for making a job, or ``None`` where there is nothing to do."""
+        if self._closed or not self._has_work():
             return None
+        for mine in self._in_work:
+            if mine.num_claimed < mine.job.num_parts:
+                mine.num_claimed += 1
+                return mine, mine.num_claimed - 1
+        self._making = True
+        return None, 0
+
+    def _leave(self) -> None:
+        """End a thread; the last one tidies up."""
+        self._num_running -= 1
+        if self._num_running == 0:
+            self._on_idle()
+            self._drop_work()
+
+    def _drop_work(self) -> None:
+        if self._closed and self._num_running == 0:
+            self._in_work.clear()
+            self._jobs.close()
 
     def _make(self) -> None:
         made: _InWork[R] | None = None
@@ -173,8 +215,8 @@ class _Core(Generic[R]):
             else:
                 self._exhausted = True
                 self._make_error = error
-            self._work_to_do.notify_all()
-            self._job_done.notify_all()
+            self._wake_workers()
+            self._tell_consumer()
 
     def _run(self, mine: _InWork[R], part: int) -> None:
         error: BaseException | None = None
@@ -186,16 +228,27 @@ class _Core(Generic[R]):
             mine.error = mine.error or error
             mine.num_left -= 1
             if mine.num_left == 0:
-                self._job_done.notify_all()
+                self._tell_consumer()
+
+    def _tell_consumer(self) -> None:
+        if self._consumer_waits:
+            self._consumer_waits = False
+            self._wake_consumer.put(None)
+
+    def abandon(self) -> None:
+        """Stop the threads without waiting for them: safe inside the garbage collector."""
+        self._closed = True
+        for _ in range(self._max_threads):
+            self._wake_worker.put(None)
+        atexit.unregister(self.close)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            threads = list(self._threads)
-            self._in_work.clear()
-            self._work_to_do.notify_all()
-            self._job_done.notify_all()
-        for thread in threads:
-            if thread is not threading.current_thread():
+        """Stop the threads and wait for them."""
+        self.abandon()
+        for thread in self._threads:
+            # Ctrl-C may have come while a thread was being started.
+            with contextlib.suppress(RuntimeError):
                 thread.join()
-        self._jobs.close()
+        with self._lock:
+            self._drop_work()
+        self._wake_consumer.put(None)

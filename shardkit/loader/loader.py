@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Generator, Iterable, Iterator, Mapping
 
+    from numpy.typing import NDArray
+
     from shardkit.codecs.image import ImageDecoder
+    from shardkit.loader.order import Share
     from shardkit.manifest import Manifest
 
 __all__ = ["Loader"]
@@ -84,7 +87,8 @@ class Loader:
         self._split = self._dataset.split(split)
         self._order = order.numbers(self._split, self.manifest.fingerprint)
         self._decoder = self._decode.decoder()
-        self._weight = self._share.sample_weight(self._order)
+        # Without labels there is nothing to weigh, and Keras would take the weights for labels.
+        self._weight = None if self._decode.label_mode is None else self._share.sample_weight(self._order)
         self._rows = RowCache(self._dataset, self._split, self._order.chunk_samples)
         self._skips = Skips(self._runtime.max_skipped if self._runtime.on_error == "skip" else None)
         self._next = self._handed_out = Position(0, 0)
@@ -145,8 +149,8 @@ class Loader:
 
     @property
     def skipped(self) -> list[str]:
-        """What ``on_error="skip"`` left out so far: a line for each bad sample, in no order."""
-        return [f"epoch {bad.epoch}, step {bad.step}: {bad.error}" for bad in self._skips.found]
+        """What ``on_error="skip"`` left out so far: a line for each bad sample, as it was found first."""
+        return list(self._skips.found.values())
 
     def __len__(self) -> int:
         """Steps in an epoch, the same on every rank."""
@@ -295,37 +299,49 @@ class Loader:
             raise ConfigError(
                 f"start must be from 0 to {len(self)}, the steps of an epoch", setting="start", value=start
             )
-        return self._work(EpochOrder(self._order, epoch), start, self._decoder)
+        return self._work(EpochOrder(self._order, epoch), start, self._decoder, self._share)
 
-    def samples(self, epoch: int = 0) -> Iterator[Sample]:
-        """This rank's samples of an epoch as they lie in the shards, encoded, in order; padding left out.
+    def samples(self, epoch: int = 0, *, worker: int = 0, num_workers: int = 1) -> Iterator[Sample]:
+        """This rank's samples of an epoch as they lie in the shards, encoded, in order; no padding, no bad samples.
 
         Args:
             epoch: The epoch, from 0.
+            worker: Which of several workers this is, where they share the rank's samples.
+            num_workers: How many there are.
 
         Yields:
             Each sample with its members' bytes by extension: ``{"jpg": ..., "cls": ...}``.
 
         Raises:
+            ConfigError: There is no such epoch or worker.
             FormatError: A shard is damaged or missing.
         """
-        for batch in self._work(EpochOrder(self._order, epoch), 0, None):
-            for key, image, label in zip(batch.keys, batch.arrays["image"], batch.labels, strict=False):
+        share = self._share.part(worker, num_workers, shuffled=self._order.shuffled)
+        for batch in self._work(EpochOrder(self._order, epoch), 0, None, share):
+            rows = zip(batch.keys, batch.arrays["image"], batch.labels, strict=False)
+            for number, (key, image, label) in enumerate(rows):
+                if number in batch.replaced:
+                    continue
                 extension = EXTENSIONS.get(sniff(image) or "", "bin")
                 yield Sample(key=key, fields={extension: image, "cls": encode_class(int(label))})
 
-    def keys(self, epoch: int = 0) -> list[str]:
-        """The keys of this rank's samples in the order in which an epoch hands them out, padding left out.
+    def keys(self, epoch: int = 0, *, padding: bool = False) -> list[str]:
+        """The keys of this rank's samples in the order in which an epoch hands them out.
 
         Args:
             epoch: The epoch, from 0.
+            padding: Whether rows that fill batches up to the other ranks' length are among them, as empty texts.
 
         Returns:
-            The keys: ``keys(epoch)[i]`` belongs to row ``i`` of the predictions of that epoch.
+            The keys: with ``padding=True``, ``keys(epoch)[i]`` belongs to row ``i`` of the predictions of that epoch.
+            Without several ranks there is no padding.
         """
-        order = EpochOrder(self._order, epoch)
-        parts = [samples for _, samples in order.batches(self._share)]
-        return self._rows.keys(np.concatenate(parts))
+        found: list[str] = []
+        for step, samples in EpochOrder(self._order, epoch).batches(self._share):
+            found += self._rows.keys(samples)
+            if padding:
+                found += [""] * (self.batch_length(step) - len(samples))
+        return found
 
     def __repr__(self) -> str:
         return (
@@ -333,29 +349,30 @@ class Loader:
             f"batch_size={self._order.batch_size}, steps={len(self)}, rank={self.rank} of {self.world_size})"
         )
 
-    def _work(self, order: EpochOrder, start: int, decoder: ImageDecoder | None) -> OrderedWork[Batch]:
+    def _work(self, order: EpochOrder, start: int, decoder: ImageDecoder | None, share: Share) -> OrderedWork[Batch]:
         store = self._dataset.store
         assert isinstance(store, HasPaths)
         reader = LocalReader(store, self._split)
         return OrderedWork(
-            self._jobs(order, start, decoder, reader),
+            self._jobs(order.batches(share, start), order, decoder, reader, share),
             threads=self._runtime.num_threads,
             ahead=self._runtime.prefetch,
             on_idle=reader.close,
         )
 
     def _jobs(
-        self, order: EpochOrder, start: int, decoder: ImageDecoder | None, reader: LocalReader
-    ) -> Generator[BatchJob]:
+        self, steps: Iterator[tuple[int, NDArray[np.int64]]], order: EpochOrder, decoder: ImageDecoder | None,
+        reader: LocalReader, share: Share,
+    ) -> Generator[BatchJob]:  # fmt: skip
         numbers = self._order
         live = numbers.lanes * (2 * numbers.span // numbers.chunk_samples + 3) if numbers.shuffled else 2
         live = min(live, -(-numbers.num_samples // numbers.chunk_samples))
-        for step, samples in order.batches(self._share, start):
+        for step, samples in steps:
             yield BatchJob(
                 epoch=order.epoch,
                 step=step,
                 rows=self._rows.locate(samples, live, reader.announce),
-                num_rows=self._share.length(numbers, step),
+                num_rows=share.length(numbers, step),
                 label_mode=self._decode.label_mode,
                 num_classes=len(self.class_names),
                 weight=self._weight,

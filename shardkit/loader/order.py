@@ -101,12 +101,26 @@ class Share:
     world_size: int = 1
 
     def __post_init__(self) -> None:
+        if type(self.rank) is not int or type(self.world_size) is not int:
+            raise ConfigError(
+                "rank and world_size must be whole numbers", setting="rank", value=(self.rank, self.world_size)
+            )
         if self.world_size < 1 or not 0 <= self.rank < self.world_size:
             raise ConfigError(
                 f"rank must be from 0 to world_size - 1; world_size is {self.world_size}",
                 setting="rank",
                 value=self.rank,
             )
+
+    def part(self, worker: int, num_workers: int, *, shuffled: bool) -> Share:
+        """The share of one of several workers of this rank: together they have the rank's samples, each once.
+
+        Raises:
+            ConfigError: There is no such worker.
+        """
+        Share(rank=worker, world_size=num_workers)
+        rank = self.rank + self.world_size * worker if shuffled else self.rank * num_workers + worker
+        return Share(rank=rank, world_size=self.world_size * num_workers)
 
     def positions(self, order: OrderNumbers, step: int) -> NDArray[np.int64]:
         """This rank's positions of a global batch.
@@ -157,8 +171,8 @@ class EpochOrder:
     __slots__ = ("_bijection", "_jitter_key", "_short_slot", "epoch", "numbers")
 
     def __init__(self, numbers: OrderNumbers, epoch: int) -> None:
-        if epoch < 0:
-            raise ConfigError("epoch must be 0 or more", setting="epoch", value=epoch)
+        if type(epoch) is not int or not 0 <= epoch < 1 << 64:
+            raise ConfigError("epoch must be a whole number, from 0 to 2**64 - 1", setting="epoch", value=epoch)
         self.numbers = numbers
         self.epoch = epoch
         fields = {"fingerprint": numbers.fingerprint, "seed": numbers.seed, "epoch": epoch}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import OrderedDict
@@ -68,6 +69,9 @@ class LocalReader:
         found = self._shard(shard)
         try:
             data = os.pread(found.descriptor, size, offset)
+            # The kernel gives at most 2 GiB at a time.
+            while 0 < len(data) < size and (more := os.pread(found.descriptor, size - len(data), offset + len(data))):
+                data += more
         except OSError as exc:
             name = self._split.shards[shard].name
             raise StorageError(f"cannot read: {exc.strerror}", url=name, operation="read") from exc
@@ -81,7 +85,8 @@ class LocalReader:
     def close(self) -> None:
         """Close the shards; reading again opens them again."""
         with self._lock:
-            self._open.clear()
+            while self._open:
+                self._open.popitem()[1].close()
 
     def shard_name(self, shard: int) -> str:
         """The name of a shard of the split, by its number."""
@@ -122,8 +127,13 @@ class _OpenShard:
             )  # fmt: skip
 
     def advise(self, offset: int, length: int) -> None:
-        os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+        with contextlib.suppress(OSError, OverflowError):
+            os.posix_fadvise(self.descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
+        self.close()

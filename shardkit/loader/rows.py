@@ -120,17 +120,20 @@ class RowCache:
         if slot is not None:
             self._slots.move_to_end(chunk)
             return slot
-        # Chunks asked for in the same batch were moved to the end, so the first is never one of them.
-        slot = self._slots.popitem(last=False)[1] if len(self._slots) >= self._num_slots else len(self._slots)
-        first = slot * self._length
-        last = first
-        for rows in self._read(chunk):
+        # Read before a place is taken: what fails here must leave no place half filled.
+        parts = list(self._read(chunk))
+        # A free place, or that of the longest unused chunk; should this batch still come to that one, it is read again.
+        full = len(self._slots) == self._num_slots
+        slot = self._slots.popitem(last=False)[1] if full else len(self._slots)
+        last = slot * self._length
+        for rows in parts:
             start, last = last, last + len(rows)
             for name in _COLUMNS:
                 self._arena[name][start:last] = getattr(rows, name)
-            if on_chunk is not None:
-                on_chunk(rows)
         self._slots[chunk] = slot
+        if on_chunk is not None:
+            for rows in parts:
+                on_chunk(rows)
         return slot
 
     def _read(self, chunk: int) -> Iterator[Rows]:

@@ -53,6 +53,28 @@ def test_every_sample_comes_once_an_epoch_on_any_number_of_ranks(dataset, world_
     assert sorted(sum(alone, [])) == all_of(dataset)
 
 
+def test_keys_line_up_with_padded_rows(dataset):
+    loader = load(dataset, split="val", rank=0, world_size=2, batch_size=5, drop_remainder=False, label_mode=None)
+    rows = [key for batch in loader.batches() for key in [*batch.keys, *[""] * batch.num_padding]]
+    assert loader.keys(padding=True) == rows
+    assert "" in rows
+    assert loader.keys() == [key for key in rows if key]
+    assert next(iter(loader)).shape == (3, 16, 16, 3)
+
+
+@pytest.mark.filterwarnings("ignore::shardkit.ShardkitWarning")
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("num_workers", [1, 2, 3])
+def test_workers_share_a_ranks_samples(dataset, shuffle, num_workers, monkeypatch):
+    loader = load(dataset, shuffle=shuffle, rank=1, world_size=2, drop_remainder=False)
+    found = []
+    for worker in range(num_workers):
+        monkeypatch.setenv("WORKER", str(worker))
+        monkeypatch.setenv("NUM_WORKERS", str(num_workers))
+        found += [sample["__key__"] for sample in shardkit.to_webdataset(loader)]
+    assert sorted(found) == sorted(loader.keys())
+
+
 @pytest.mark.filterwarnings("ignore::shardkit.ShardkitWarning")
 def test_ranks_padded_to_one_length_carry_weights(dataset):
     loader = load(dataset, rank=2, world_size=3, batch_size=8, drop_remainder=False)
@@ -185,12 +207,26 @@ def test_the_last_batch_is_short_and_never_padded_in_one_process(dataset):
         ({"label_mode": "float"}, "label_mode"),
         ({"threads": 0}, "threads must be"),
         ({"on_error": "ignore"}, "on_error must be"),
+        ({"drop_remainder": "no"}, "drop_remainder must be True, False or None"),
+        ({"crop_to_aspect_ratio": "no"}, "crop_to_aspect_ratio must be"),
+        ({"rank": "0"}, "rank and world_size must be whole numbers"),
+        ({"world_size": 2.0}, "rank and world_size must be whole numbers"),
+        ({"shuffle": [1]}, "shuffle must be"),
+        ({"label_mode": ["int"]}, "label_mode must be"),
+        ({"decode": False, "image_size": "small"}, "image_size must be"),
         ({"bach_size": 3}, "no setting bach_size.*batch_size"),
     ],
 )
 def test_a_wrong_setting_is_named(dataset, options, reason):
     with pytest.raises(shardkit.ConfigError, match=reason):
         load(dataset, **options)
+
+
+def wait_until_gone(seconds=5):
+    """Dropped iterators are not waited for, since the garbage collector may drop them anywhere."""
+    deadline = time.monotonic() + seconds
+    while (ours() or open_shards()) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def ours():
@@ -236,6 +272,8 @@ def test_an_iteration_that_is_left_leaves_nothing(dataset, how):
     else:
         del iterator
         gc.collect()
+    if how != "close":
+        wait_until_gone()
     assert ours() == []
     assert open_shards() == []
 
@@ -264,6 +302,66 @@ def test_the_interpreter_ends_with_a_live_iterator(dataset, ending):
     assert done.returncode == {"": 0, "raise SystemExit(3)": 3}.get(ending, -2)
     assert "Fatal" not in done.stderr
     assert "shardkit-decode" not in done.stderr
+
+
+def test_iterators_in_reference_cycles_are_collected_anywhere_without_a_hang(dataset):
+    import gc as collector
+
+    loader = load(dataset, batch_size=4, threads=4)
+    old = collector.get_threshold()
+    collector.set_threshold(5, 2, 2)
+    try:
+        for round_ in range(40):
+            iterator = loader.batches(round_)
+            next(iterator)
+            cycle = {"iterator": iterator}
+            cycle["itself"] = cycle
+            del iterator, cycle
+        assert seen(loader, 0) == seen(load(dataset, batch_size=4), 0)
+    finally:
+        collector.set_threshold(*old)
+    collector.collect()
+    wait_until_gone()
+    assert ours() == []
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_wherever_it_comes(dataset):
+    script = f"""
+import _thread, random, threading, time, shardkit
+loader = shardkit.Loader({str(dataset)!r}, batch_size=4, image_size=(16, 16), shuffle=True, threads=3)
+rng = random.Random(0)
+kinds = {{}}
+for number in range(150):
+    timer = threading.Timer(rng.uniform(0.0, 0.02), _thread.interrupt_main)
+    try:
+        timer.start()
+        for epoch in range(100):
+            for batch in loader.batches(epoch):
+                pass
+    except BaseException as exc:
+        kinds[type(exc).__name__] = kinds.get(type(exc).__name__, 0) + 1
+    timer.join()
+time.sleep(0.5)
+print(kinds, [t.name for t in threading.enumerate() if t.name.startswith("shardkit")])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.strip() == "{'KeyboardInterrupt': 150} []", done.stdout + done.stderr
+
+
+def test_after_an_error_the_loader_gives_the_right_samples(dataset, tmp_path):
+    import shutil
+
+    copied = tmp_path / "copy"
+    shutil.copytree(dataset, copied)
+    whole = load(copied)
+    expected = [(batch.keys, numbers_in(batch.arrays["image"])) for batch in whole.batches(1)]
+    for name in ("train-000001.tar", "train-000002.parquet"):
+        loader = load(copied)
+        (copied / name).rename(tmp_path / name)
+        with pytest.raises(shardkit.FormatError):
+            list(loader.batches(0))
+        (tmp_path / name).rename(copied / name)
+        assert [(batch.keys, numbers_in(batch.arrays["image"])) for batch in loader.batches(1)] == expected
 
 
 def test_two_iterations_at_once_do_not_disturb_each_other(dataset):
@@ -307,6 +405,10 @@ def test_a_flipped_bit_is_an_error_that_names_the_place(dataset, tmp_path):
     assert ours() == []
 
 
+def whole_step(loader, key):
+    return loader.find(key)[0].step
+
+
 def test_a_bad_sample_can_be_skipped_and_is_counted(dataset, tmp_path):
     loader = load(dataset)
     key = loader.keys()[30]
@@ -319,12 +421,26 @@ def test_a_bad_sample_can_be_skipped_and_is_counted(dataset, tmp_path):
                 if int(key[-5:]) in good:
                     assert set(batch) == set(good) - {int(key[-5:])}
                     assert len(batch) == len(good)
+                    assert [
+                        int(name[-5:]) for name in next(iter(skipping.batches(0, whole_step(whole, key)))).keys
+                    ] == batch
                     assert len(skipping.skipped) == 1
                     assert key in skipping.skipped[0]
                 else:
                     assert batch == good
-    with pytest.raises(shardkit.FormatError, match="1 bad samples are more than max_skipped=0"):
+    with pytest.raises(shardkit.FormatError) as caught:
         seen(load(copied, on_error="skip", max_skipped=0))
+    assert "1 bad samples are more than max_skipped=0" in caught.value.__notes__[0]
+    assert caught.value.key == key
+    skipping = load(copied, on_error="skip", max_skipped=1)
+    for epoch in range(5):
+        for batch in skipping.batches(epoch):
+            numbers = numbers_in(batch.arrays["image"])
+            assert [int(name[-5:]) for name in batch.keys] == numbers
+            assert batch.labels.tolist() == [number % 3 for number in numbers]
+    assert len(skipping.skipped) == 1, "the same bad sample counts once"
+    assert key not in [sample.key for sample in skipping.samples()]
+    assert len(list(skipping.samples())) == 79
 
 
 def test_a_shard_cut_or_flipped_is_an_error_or_the_same_data(tmp_path):
