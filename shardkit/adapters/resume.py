@@ -163,33 +163,32 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         return list({id(variable): variable for variable in found}.values())
 
     def _save(self, *, step: int, epoch: int | None = None, finished: bool = False) -> None:
-        variables = self._variables()
-        arrays = {}
+        self._saved_at = time.monotonic()
+        if self._loader.rank != 0:
+            return
+        arrays: dict[str, Any] = {}
         described = []
-        for number, variable in enumerate(variables):
-            value = np.asarray(keras.ops.convert_to_numpy(variable))
+        for number, variable in enumerate(self._variables()):
+            value = variable.numpy()
             described.append({"path": variable.path, "shape": list(value.shape), "dtype": str(value.dtype)})
             arrays[f"variable.{number}"] = np.frombuffer(value.tobytes(), dtype=np.uint8)
+        callbacks = []
+        for number, (callback, baseline) in enumerate(zip(self._others, self._baselines, strict=True)):
+            state = self._state_of(callback, baseline, f"callback.{number}", arrays)
+            callbacks.append({"name": type(callback).__name__, "state": state})
+        self._warned = True
         position = self._handover.position
         document = {
             "epoch": self._epoch if epoch is None else epoch,
             "step": step,
             "finished": finished,
-            "logs": self._logs,
             "stopped": bool(self.model.stop_training),
+            "logs": self._logs,
             "loader": self._loader.state(position.epoch, position.step),
             "variables": described,
-            "callbacks": [
-                {
-                    "name": type(callback).__name__,
-                    "state": self._state_of(callback, baseline, f"callback.{number}", arrays),
-                }
-                for number, (callback, baseline) in enumerate(zip(self._others, self._baselines, strict=True))
-            ],
+            "callbacks": callbacks,
         }
-        self._warned = True
         write_snapshot(self._store, SNAPSHOT_NAME, Snapshot(document, arrays))
-        self._saved_at = time.monotonic()
 
     def _state_of(self, callback: Any, baseline: dict[str, Any], name: str, arrays: dict[str, Any]) -> dict[str, Any]:
         """What a callback has come to hold since it was made."""
@@ -208,17 +207,15 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def _put_back(self) -> None:
         self._put_variables_back()
         assert self._restored is not None
-        saved = self._restored.document["callbacks"]
-        names = [type(callback).__name__ for callback in self._others]
-        if names != [entry["name"] for entry in saved]:
-            warnings.warn(
-                f"the saved run had the callbacks {[entry['name'] for entry in saved]}, this one has {names}: "
-                "the state of callbacks is not put back",
-                ShardkitWarning,
-                stacklevel=2,
-            )
-        else:
-            for callback, entry in zip(self._others, saved, strict=True):
+        if self._restored.document["step"] == 0:
+            # The end of a run holds the metrics of its last epoch; this one begins.
+            self.model.reset_metrics()
+        # By name, and in order among those of one name; one that is no longer in the list has nothing to get.
+        left = list(self._others)
+        for entry in self._restored.document["callbacks"]:
+            callback = next((each for each in left if type(each).__name__ == entry["name"]), None)
+            if callback is not None:
+                left.remove(callback)
                 for attribute, value in entry["state"].items():
                     setattr(callback, attribute, from_plain(value, self._restored.arrays))
         self._restored = None
@@ -236,7 +233,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 advice="Begin another directory, or delete the save",
             )  # fmt: skip
         for number, (variable, entry) in enumerate(zip(variables, described, strict=True)):
-            kind = np.asarray(keras.ops.convert_to_numpy(variable)).dtype
+            kind = variable.numpy().dtype
             raw = self._restored.arrays[f"variable.{number}"]
             variable.assign(np.frombuffer(raw.tobytes(), dtype=kind).reshape(entry["shape"]))
 

@@ -1,0 +1,320 @@
+"""A run that is killed and started again ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+from pictures import make_dataset, numbers_in
+
+import shardkit
+
+SCRIPT = Path(__file__).with_name("training_script.py")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("resume"), 100, split="train=0.7,val=0.3", stratify=True)
+
+
+class Run:
+    """The training script, with its own save and result."""
+
+    def __init__(self, folder, dataset, name, *, backend="tensorflow", **settings):
+        self.settings = {
+            "dataset": str(dataset),
+            "run": str(folder / name),
+            "out": str(folder / f"{name}-out"),
+            **settings,
+        }
+        self.environment = {**os.environ, "KERAS_BACKEND": backend}
+
+    def start(self, **changes):
+        settings = json.dumps({**self.settings, **changes})
+        return subprocess.Popen([sys.executable, SCRIPT, settings], env=self.environment, stderr=subprocess.PIPE)
+
+    def finish(self, **changes):
+        process = self.start(**changes)
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, said.decode()[-3000:]
+
+    def kill_after_a_save(self, delay, **changes):
+        """Start, wait until it has saved once more, wait a little, kill; False when it ended before."""
+        save = Path(self.settings["run"]) / "resume.npz"
+        before = save.stat().st_mtime_ns if save.exists() else None
+        process = self.start(**changes)
+        try:
+            deadline = time.monotonic() + 120
+            while process.poll() is None and time.monotonic() < deadline:
+                if save.exists() and save.stat().st_mtime_ns != before:
+                    break
+                time.sleep(0.01)
+            time.sleep(delay)
+            killed = process.poll() is None
+            process.send_signal(signal.SIGKILL)
+        finally:
+            process.communicate(timeout=60)
+        return killed
+
+    def result(self):
+        with np.load(self.settings["out"] + ".npz") as found:
+            variables = [found[name] for name in found.files]
+        return json.loads(Path(self.settings["out"] + ".json").read_text()), variables
+
+
+def same(left, right):
+    assert left[0] == right[0]
+    assert len(left[1]) == len(right[1])
+    for one, other in zip(left[1], right[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "kills"),
+    [
+        ({}, 20),
+        ({"steps_per_execution": 4}, 5),
+        ({"steps_per_execution": 3}, 3),
+        ({"steps_per_epoch": 5, "epochs": 6}, 4),
+        ({"backend": "jax"}, 4),
+        ({"backend": "jax", "steps_per_epoch": 5, "epochs": 6}, 3),
+    ],
+    ids=[
+        "plain",
+        "steps-per-execution",
+        "execution-that-does-not-divide",
+        "steps-per-epoch",
+        "jax",
+        "jax-steps-per-epoch",
+    ],
+)
+def test_killed_at_random_moments_the_run_ends_bit_for_bit_the_same(tmp_path, dataset, settings, kills):
+    if settings.get("backend") == "jax":
+        pytest.importorskip("jax", reason="JAX is not installed")
+    whole = Run(tmp_path, dataset, "whole", **settings)
+    whole.finish()
+    expected = whole.result()
+    assert len(expected[0]["epochs"]) == settings.get("epochs", 4)
+    rng = random.Random(1)
+    done, chain = 0, 0
+    while done < kills:
+        run = Run(tmp_path, dataset, f"killed{chain}", slow=0.08, **settings)
+        chain += 1
+        for _ in range(8):
+            if done == kills or not run.kill_after_a_save(rng.uniform(0, 1.5), threads=rng.randint(1, 4)):
+                break
+            done += 1
+        run.finish(slow=0, threads=rng.randint(1, 4))
+        same(run.result(), expected)
+
+
+def make_model(**compiled):
+    model = keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(3)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"], **compiled)
+    return model
+
+
+def loaders(dataset, **options):
+    given = {"batch_size": 8, "image_size": (16, 16), "chunk_size": 3, **options}
+    return shardkit.Loader(dataset, "train", shuffle=True, **given), shardkit.Loader(dataset, "val", **given)
+
+
+class Stop(keras.callbacks.Callback):
+    """Raises in the middle, as an exception in a training step does."""
+
+    def __init__(self, epoch, batch):
+        super().__init__()
+        self.place, self.epoch = (epoch, batch), None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == self.place:
+            raise InterruptedError
+
+
+class Watch(keras.callbacks.Callback):
+    """Notes what Keras calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs, self.batches = [], []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epochs.append(epoch)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches.append(batch)
+
+
+def fit(dataset, directory, *callbacks, epochs=3, model=None, every=0, **options):
+    train, val = loaders(dataset, **options)
+    model = model or make_model()
+    resume = shardkit.Resume(train, directory, every=every)
+    history = model.fit(
+        shardkit.to_keras(train), validation_data=shardkit.to_keras(val), epochs=epochs, verbose=0,
+        callbacks=[*callbacks, resume],
+    )  # fmt: skip
+    return model, history
+
+
+def test_a_finished_run_started_again_trains_nothing_and_keeps_its_history(dataset, tmp_path):
+    keras.utils.set_random_seed(1)
+    model, history = fit(dataset, tmp_path)
+    watch = Watch()
+    again, told = fit(dataset, tmp_path, watch)
+    assert watch.epochs == watch.batches == []
+    assert told.history == history.history
+    assert told.epoch == history.epoch
+    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_finished_run_goes_on_with_more_epochs(dataset, tmp_path):
+    keras.utils.set_random_seed(1)
+    whole = fit(dataset, tmp_path / "whole", epochs=5)
+    keras.utils.set_random_seed(1)
+    fit(dataset, tmp_path / "parts", epochs=2)
+    watch = Watch()
+    parts = fit(dataset, tmp_path / "parts", watch, epochs=5)
+    assert watch.epochs == [2, 3, 4]
+    assert len(watch.batches) == 3 * 8
+    assert parts[1].history == whole[1].history
+    for one, other in zip(whole[0].get_weights(), parts[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("where", [(0, 0), (0, 3), (1, 0), (1, 7), (2, 4)])
+def test_after_an_exception_it_goes_on_at_the_very_next_batch(dataset, tmp_path, where):
+    keras.utils.set_random_seed(2)
+    whole = fit(dataset, tmp_path / "whole")
+    keras.utils.set_random_seed(2)
+    first = make_model()
+    with pytest.raises(InterruptedError):
+        fit(dataset, tmp_path / "parts", Stop(*where), model=first)
+    keras.utils.set_random_seed(2)
+    parts = fit(dataset, tmp_path / "parts")
+    assert parts[1].history == whole[1].history
+    for one, other in zip(whole[0].get_weights(), parts[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_stop_during_validation_loses_nothing(dataset, tmp_path):
+    class StopInValidation(keras.callbacks.Callback):
+        def on_test_batch_begin(self, batch, logs=None):
+            raise InterruptedError
+
+    keras.utils.set_random_seed(3)
+    whole = fit(dataset, tmp_path / "whole")
+    keras.utils.set_random_seed(3)
+    with pytest.raises(InterruptedError):
+        fit(dataset, tmp_path / "parts", StopInValidation(), every=None)
+    trained = []
+
+    class Count(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.iterations = int(self.model.optimizer.iterations.numpy())
+
+        def on_epoch_end(self, epoch, logs=None):
+            trained.append(int(self.model.optimizer.iterations.numpy()) - self.iterations)
+
+    parts = fit(dataset, tmp_path / "parts", Count(), every=None)
+    assert trained == [0, 8, 8]
+    assert parts[1].history == whole[1].history
+
+
+def test_the_model_sees_exactly_the_batches_that_are_left(dataset, tmp_path):
+    class Recorder(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.flat, self.seen = keras.layers.Dense(3), keras.layers.Flatten(), []
+
+        def call(self, images):
+            return self.dense(self.flat(keras.ops.cast(images, "float32")))
+
+        def train_step(self, data):
+            self.seen.append(numbers_in(data[0]))
+            return super().train_step(data)
+
+    def recorder():
+        made = Recorder()
+        made.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True)
+        return made
+
+    first, second = recorder(), recorder()
+    with pytest.raises(InterruptedError):
+        fit(dataset, tmp_path, Stop(1, 5), model=first)
+    fit(dataset, tmp_path, model=second)
+    train = loaders(dataset)[0]
+    plan = [numbers_in(batch.arrays["image"]) for epoch in range(3) for batch in train.batches(epoch)]
+    assert first.seen == plan[:13]
+    # The last save was taken before the step that came before the exception.
+    assert second.seen == plan[12:]
+
+
+def test_early_stopping_counts_on(dataset, tmp_path):
+    class Never(keras.callbacks.EarlyStopping):
+        """Sees no improvement after the first epoch."""
+
+        def get_monitor_value(self, logs):
+            return 1.0
+
+    def patience():
+        return Never("val_loss", patience=3)
+
+    keras.utils.set_random_seed(4)
+    whole = fit(dataset, tmp_path / "whole", patience(), epochs=10)
+    keras.utils.set_random_seed(4)
+    with pytest.raises(InterruptedError):
+        fit(dataset, tmp_path / "parts", patience(), Stop(2, 3), epochs=10)
+    parts = fit(dataset, tmp_path / "parts", patience(), epochs=10)
+    assert len(whole[1].epoch) == 4
+    assert parts[1].epoch == whole[1].epoch
+    watch = Watch()
+    fit(dataset, tmp_path / "parts", watch, epochs=10)
+    assert watch.epochs == [], "a run that was stopped early is finished"
+
+
+def test_another_data_set_seed_or_model_is_refused_by_name(dataset, tmp_path):
+    fit(dataset, tmp_path / "run", epochs=1)
+    with pytest.raises(shardkit.StateError, match="another seed") as caught:
+        fit(dataset, tmp_path / "run", seed=5)
+    assert (caught.value.expected, caught.value.found) == (0, 5)
+    with pytest.raises(shardkit.StateError, match="another batch_size"):
+        fit(dataset, tmp_path / "run", batch_size=7)
+    other = make_dataset(tmp_path, 50, split="train=0.7,val=0.3")
+    with pytest.raises(shardkit.StateError, match="another data set"):
+        fit(other, tmp_path / "run")
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(8), keras.layers.Dense(3)])
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    with pytest.raises(shardkit.StateError, match="another model"):
+        fit(dataset, tmp_path / "run", model=model)
+
+
+def test_what_of_a_callback_cannot_be_saved_is_named(dataset, tmp_path):
+    class Keeper(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.file, self.count = object(), 3
+
+    with pytest.warns(shardkit.ShardkitWarning, match="does not save file of Keeper"):
+        fit(dataset, tmp_path, Keeper(), epochs=1)
+
+
+def test_a_damaged_save_is_an_error_that_says_what_to_do(dataset, tmp_path):
+    fit(dataset, tmp_path, epochs=1)
+    save = tmp_path / "resume.npz"
+    save.write_bytes(save.read_bytes()[:-50])
+    with pytest.raises(shardkit.StateError, match="Delete it to begin from the start"):
+        fit(dataset, tmp_path)
