@@ -57,6 +57,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._epoch = 0
         self._skip = 0
         self._logs: dict[str, float] = {}
+        self._stepped = False
         self._warned = False
         self._saved_at = 0.0
 
@@ -74,6 +75,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         del logs
         self._saved_at = time.monotonic()
         self._skip = 0
+        self._stepped = False
         self._handover = self._loader.hand_over()
         self._restored = read_snapshot(self._store, SNAPSHOT_NAME)
         if self._restored is None:
@@ -103,6 +105,9 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
             return
         if self._restored is not None:
             self._put_back()
+        elif not self._stepped:
+            # A model may have no variables before its first step, and there is nothing to lose yet.
+            return
         elif batch == 0 or (self._every is not None and time.monotonic() - self._saved_at >= self._every):
             self._save(step=batch)
 
@@ -114,6 +119,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 self._put_variables_back()
             return
         self._skip = 0
+        self._stepped = True
         self._logs = {name: float(value) for name, value in (logs or {}).items()}
         self._handover.advance(self.model.steps_per_execution)
 
