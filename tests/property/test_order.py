@@ -89,8 +89,54 @@ def test_a_batch_asked_for_alone_is_the_one_reached_by_iterating(order, world_si
     epoch = EpochOrder(order, 3)
     for step, batch in enumerate(batches):
         assert epoch.samples_at(share.positions(order, step)).tolist() == batch
-    start = data.draw(st.integers(0, order.num_steps))
-    assert [samples.tolist() for _, samples in epoch.batches(share, start)] == batches[start:]
+
+
+@settings(max_examples=60)
+@given(orders(most=120), st.integers(1, 9), st.data())
+def test_going_on_at_every_step_equals_the_tail(order, world_size, data):
+    share = Share(rank=data.draw(st.integers(0, world_size - 1)), world_size=world_size)
+    batches = whole(order, share, epoch=2)
+    epoch = EpochOrder(order, 2)
+    for start in range(order.num_steps + 1):
+        assert [samples.tolist() for _, samples in epoch.batches(share, start)] == batches[start:]
+
+
+@settings(max_examples=150)
+@given(orders(most=300), st.integers(0, 3), st.data())
+def test_where_a_sample_comes_is_the_inverse_of_what_comes_there(order, number, data):
+    epoch = EpochOrder(order, number)
+    sample = data.draw(st.integers(0, order.num_samples - 1))
+    position = epoch.position_of(sample)
+    assert 0 <= position < order.num_samples
+    assert epoch.samples_at(np.array([position])).tolist() == [sample]
+
+
+@settings(max_examples=150)
+@given(orders(drop=st.just(False)), st.integers(1, 9), st.integers(1, 5))
+def test_workers_of_a_rank_share_its_samples(order, world_size, num_workers):
+    rank = Share(rank=world_size - 1, world_size=world_size)
+    parts = [rank.part(worker, num_workers, shuffled=order.shuffled) for worker in range(num_workers)]
+    for step in range(order.num_steps):
+        together = np.concatenate([part.positions(order, step) for part in parts])
+        assert sorted(together.tolist()) == rank.positions(order, step).tolist()
+
+
+@settings(max_examples=100)
+@given(orders(most=600), st.integers(1, 9))
+def test_ranks_read_disjoint_chunks_where_they_divide_the_lanes(order, world_size):
+    if not order.shuffled or order.lanes % world_size:
+        return
+    read = [
+        {
+            sample // order.chunk_samples
+            for batch in whole(order, Share(rank=rank, world_size=world_size))
+            for sample in batch
+        }
+        for rank in range(world_size)
+    ]
+    chunks = -(-order.num_samples // order.chunk_samples)
+    # A chunk across the cut between two lanes belongs to both.
+    assert sum(map(len, read)) <= chunks + order.lanes - 1
 
 
 @settings(max_examples=200)

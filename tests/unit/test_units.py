@@ -14,7 +14,9 @@ def test_parse(text, size):
     assert parse_bytes(text, setting="shard_size") == size
 
 
-@pytest.mark.parametrize("text", ["", "many", "-1MB", "0", "0.4", "1 XB", "1e9", "nan", "MB"])
+@pytest.mark.parametrize(
+    "text", ["", "many", "-1MB", "0", "0.4", "1 XB", "1e9", "nan", "MB", "9" * 400, "0." + "1" * 400]
+)
 def test_what_is_no_size(text):
     with pytest.raises(ConfigError, match="shard_size must be a size"):
         parse_bytes(text, setting="shard_size")

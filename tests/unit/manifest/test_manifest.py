@@ -1,15 +1,20 @@
 """The manifest document: what it says, and what it refuses."""
 
+import dataclasses
 import json
 
 import pytest
+import xxhash
 
 from shardkit.errors import ManifestError
 from shardkit.manifest import FieldInfo, Manifest, SplitInfo
 
 MANIFEST = Manifest(
     fingerprint="0123456789abcdef0123456789abcdef",
-    fields={"image": FieldInfo(kind="image", extensions=("jpg",))},
+    fields={
+        "image": FieldInfo(kind="image", extensions=("jpg",)),
+        "label": FieldInfo(kind="class", extensions=("cls",)),
+    },
     classes=("cat", "d\u00f6g"),
     splits={"train": SplitInfo(num_samples=9, num_bytes=10240, num_shards=1)},
     packed={"seed": 3},
@@ -34,6 +39,34 @@ def test_a_newer_major_version_is_refused_by_name():
 
 def test_a_newer_minor_version_and_unknown_keys_are_read():
     assert Manifest.from_json(changed(format_version="1.7", more={"x": 1})).classes == MANIFEST.classes
+
+
+def test_everything_that_means_something_is_under_the_digest():
+    document = json.loads(MANIFEST.to_json())
+    for name, value in {
+        "classes": ["a"],
+        "fingerprint": "f" * 32,
+        "fields": {**document["fields"], "mask": {"kind": "image", "extensions": ["png"]}},
+        "splits": {"train": {"num_samples": 8, "num_bytes": 10240, "num_shards": 1}},
+        "digest": "0" * 32,
+    }.items():
+        with pytest.raises(ManifestError, match="its digest does not fit"):
+            Manifest.from_json(changed(**{name: value}))
+    assert Manifest.from_json(changed(packed={"seed": 4})).packed == {"seed": 4}
+
+
+def test_the_digest_can_be_made_by_other_programs():
+    document = json.loads(MANIFEST.to_json())
+    meaning = {name: document[name] for name in ("fingerprint", "splits", "fields", "classes")}
+    text = json.dumps({"format_major": 1, **meaning}, sort_keys=True, separators=(",", ":"))
+    assert document["digest"] == xxhash.xxh3_128_hexdigest(text.encode())
+
+
+@pytest.mark.parametrize("missing", ["image", "label"])
+def test_every_data_set_has_pictures_and_labels(missing):
+    fields = {name: info for name, info in MANIFEST.fields.items() if name != missing}
+    with pytest.raises(ManifestError, match=f"there is no field {missing}"):
+        Manifest.from_json(dataclasses.replace(MANIFEST, fields=fields).to_json())
 
 
 SPLIT = {"num_samples": 9, "num_bytes": 10240, "num_shards": 1}

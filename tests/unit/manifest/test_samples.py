@@ -128,6 +128,25 @@ def test_negative_offsets_are_refused():
         SampleTable.from_parquet(samples.to_parquet(row_of(samples)), row_of(samples), ("image",))
 
 
+def test_offsets_that_would_overflow_are_refused():
+    field = table().fields["image"]
+    huge = np.full(4, 2**63 - 1, dtype=np.int64)
+    for samples in (
+        table(fields={"image": dataclasses.replace(field, offset=huge)}),
+        table(fields={"image": dataclasses.replace(field, size=huge)}),
+        table(fields={"image": dataclasses.replace(field, size=-huge)}),
+    ):
+        with pytest.raises(ManifestError, match="lies outside"):
+            SampleTable.from_parquet(samples.to_parquet(row_of(samples)), row_of(samples), ("image",))
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, "1", True, 1 << 70])
+def test_a_kept_row_with_a_count_that_is_none_is_refused(count):
+    samples = table()
+    with pytest.raises(ManifestError, match="a count that is none"):
+        row_in_table(samples.to_parquet(row_of(samples, num_bytes=count)), "t")
+
+
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"<html>" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"])
 def test_what_is_no_parquet_file_is_a_manifest_error(data):
     with pytest.raises(ManifestError):

@@ -1,5 +1,7 @@
 """The plan on paper."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from shardkit.errors import ConfigError
 from shardkit.packer.options import PackOptions, parse_split
 from shardkit.packer.plan import make_plan
-from shardkit.packer.source import Source, SourceItem, encode_key, shown_path
+from shardkit.packer.source import Source, SourceItem, class_name, encode_key, shown_path
 
 
 def source(count, classes=3):
@@ -96,6 +98,7 @@ def test_the_digest_sees_every_option_path_size_and_label():
         digest(seed=1),
         digest(shard_samples=7),
         digest(shuffle=False),
+        digest(check="decode"),
         digest(split=(("train", 0.5), ("val", 0.5))),
         digest(split=(("other", 1.0),)),
         digest(altered("3", size=1)),
@@ -122,7 +125,39 @@ def test_a_split_that_would_be_empty_is_an_error():
 def test_numbers_as_labels_have_a_limit():
     listed = Source(items=[SourceItem(b"/x", b"x.jpg", 1, "123456789012", "x")])
     with pytest.raises(ConfigError, match="too large"):
-        make_plan(listed, PackOptions())
+        make_plan(listed, PackOptions(labels_from="table"))
+
+
+def test_folders_are_names_even_where_they_are_numbers():
+    listed = Source(items=[SourceItem(b"/%d" % n, b"%d/a.jpg" % n, 1, str(n), "x") for n in (100, 9)])
+    assert make_plan(listed, PackOptions(class_from="path")).classes == ("100", "9")
+    assert len(make_plan(listed, PackOptions(labels_from="table")).classes) == 101
+
+
+@given(st.lists(st.binary(min_size=1, max_size=6), min_size=2, max_size=2, unique=True))
+def test_two_folders_are_two_classes(folders):
+    left, right = map(class_name, folders)
+    assert left != right
+    left.encode()
+
+
+@given(st.lists(st.sampled_from([b"%", b"2", b"5", b"F", b"8", b"0", b"\xff", b"\x80"]), max_size=8))
+def test_a_class_name_leads_back_to_the_folder(parts):
+    back = re.sub(
+        rb"%(25|[89A-F][0-9A-F])", lambda found: bytes.fromhex(found[1].decode()), class_name(b"".join(parts)).encode()
+    )
+    assert back == b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        (b"100%", "100%"), (b"\xff", "%FF"), (b"%FF", "%25FF"), (b"%20", "%20"), (b"\\udcff", "\\udcff"),
+        ("d\u00f6g".encode(), "d\u00f6g"),
+    ],
+)  # fmt: skip
+def test_class_names(folder, name):
+    assert class_name(folder) == name
 
 
 @pytest.mark.parametrize("text", ["", "train", "train=x", "train=0.5,train=0.5", "=1", "train=0.5;val=0.5"])

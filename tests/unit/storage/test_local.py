@@ -21,7 +21,10 @@ def test_what_looks_like_a_command_is_a_path_and_nothing_runs(url, tmp_path, mon
     assert open_store(url).size("manifest.json") is None
 
 
-@pytest.mark.parametrize("url", ["ftp://host/x", "pipe://cat", "", "file://elsewhere/x"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host/x", "pipe://cat", "", "file://elsewhere/x", "http://[x", "a\0b", "file:///a%00b", "\ud800", None, 7],
+)
 def test_other_urls_are_refused_by_name(url):
     with pytest.raises(ConfigError):
         open_store(url)

@@ -1,0 +1,86 @@
+"""From sample numbers to rows, over any number of shards, empty ones among them, and any cache."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shardkit.loader.rows import RowCache
+from shardkit.manifest import (
+    DataSet,
+    FieldColumns,
+    FieldInfo,
+    Manifest,
+    SampleTable,
+    ShardRow,
+    ShardTable,
+    Split,
+    SplitInfo,
+)
+from shardkit.storage import LocalStore
+
+
+def make_split(folder, sizes):
+    """A split with real tables; sample ``n`` has the key ``n``, the label ``n % 7`` and the offset ``512 * row``."""
+    store = LocalStore(folder)
+    rows, first = [], 0
+    for number, size in enumerate(sizes):
+        numbers = np.arange(first, first + size)
+        columns = FieldColumns(
+            offset=np.arange(size) * 512, size=np.full(size, 100), xxh3_64=numbers.astype(np.uint64) + np.uint64(2**63)
+        )
+        table = SampleTable(
+            keys=[str(n) for n in numbers],
+            sources=[b""] * size,
+            labels=numbers % 7,
+            fields={"image": columns, "label": columns},
+            pictures={"width": [1] * size, "height": [1] * size, "mode": [""] * size, "format": [""] * size,
+                      "orientation": [1] * size},
+        )  # fmt: skip
+        row = ShardRow(
+            name=f"train-{number:06d}.tar", split="train", num_samples=size, num_bytes=512 * size + 1024,
+            digest="", content=table.content_digest(),
+        )  # fmt: skip
+        with store.write(f"train-{number:06d}.parquet") as writer:
+            writer.write(table.to_parquet(row))
+        rows.append(row)
+        first += size
+    shards = ShardTable.of(rows)
+    field = FieldInfo(kind="x", extensions=())
+    manifest = Manifest(
+        fingerprint="0" * 32,
+        fields={"image": field, "label": field},
+        classes=tuple("abcdefg"),
+        splits={"train": SplitInfo(num_samples=first, num_bytes=1, num_shards=len(rows))},
+    )
+    return DataSet(store, manifest, shards), Split("train", shards)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(0, 300), min_size=1, max_size=40).filter(any),
+    st.integers(1, 50),
+    st.integers(1, 6),
+    st.integers(0, 2**32),
+)
+def test_rows_are_right_whatever_was_asked_before(sizes, chunk_samples, live_chunks, seed):
+    rng = np.random.default_rng(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset, split = make_split(Path(folder), sizes)
+        total = sum(sizes)
+        assert split.starts.tolist() == [0, *np.cumsum(sizes)]
+        cache = RowCache(dataset, split, chunk_samples)
+        shard_of = np.repeat(np.arange(len(sizes)), sizes)
+        announced = []
+        for _ in range(12):
+            samples = rng.integers(0, total, rng.integers(1, 40))
+            rows = cache.locate(samples, live_chunks, announced.append)
+            assert rows.shard.tolist() == shard_of[samples].tolist()
+            assert rows.row.tolist() == (samples - split.starts[rows.shard]).tolist()
+            assert rows.offset.tolist() == (rows.row * 512).tolist()
+            assert rows.label.tolist() == (samples % 7).tolist()
+            assert rows.digest.tolist() == [int(sample) + 2**63 for sample in samples]
+            assert cache.keys(samples) == [str(sample) for sample in samples]
+        assert all(len(set(rows.shard.tolist())) == 1 for rows in announced)

@@ -1,0 +1,93 @@
+"""The local engine: whatever happens in a worker, the packer hears of it and never waits for ever."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from shardkit.errors import PackError
+from shardkit.packer.engines.local import run_local
+from shardkit.packer.plan import ShardTask
+
+
+class GoodHereOnly:
+    """A value that a worker cannot read: it says so in the worker's process, and nowhere else."""
+
+    def __reduce__(self):
+        return (only_in, (os.getpid(),))
+
+
+def only_in(pid):
+    if os.getpid() != pid:
+        raise LookupError("this cannot be read in another process")
+    return GoodHereOnly()
+
+
+def run(tasks, dest, check="header"):
+    return list(run_local(tasks, str(dest), check, 2, lambda _pictures, _bytes: None))
+
+
+def test_a_task_that_a_worker_cannot_read_is_an_error(tmp_path):
+    outcomes = run([ShardTask(f"train-{n:06d}.tar", "train", (GoodHereOnly(),)) for n in range(3)], tmp_path)
+    assert len(outcomes) == 3
+    assert all(isinstance(outcome, PackError) for outcome in outcomes)
+    assert "a worker could not read its task" in str(outcomes[0])
+
+
+def test_an_error_that_nobody_foresaw_names_task_and_cause(tmp_path):
+    # A picture that is no picture's place at all.
+    outcomes = run([ShardTask(f"train-{n:06d}.tar", "train", (None,)) for n in range(2)], tmp_path)
+    said = sorted(map(str, outcomes))
+    assert "packing train-000000.tar failed: AttributeError" in said[0]
+    assert "train-000001.tar" in said[1]
+    assert "Traceback" in outcomes[0].__notes__[0]
+
+
+def test_an_answer_that_the_packer_cannot_read_is_an_error(tmp_path, monkeypatch):
+    """The workers' module of that name answers with what no pickle is."""
+    fake = tmp_path / "shardkit" / "packer" / "engines"
+    fake.mkdir(parents=True)
+    for folder in (fake, fake.parent, fake.parent.parent):
+        (folder / "__init__.py").write_text("")
+    (fake / "worker.py").write_text(
+        "import sys\n"
+        "def main():\n"
+        "    sys.stdout.buffer.write((3).to_bytes(8, 'little') + b'abc')\n"
+        "    sys.stdout.buffer.flush()\n"
+        "    sys.stdin.read()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    outcomes = run([ShardTask(f"train-{n:06d}.tar", "train", ()) for n in range(3)], tmp_path)
+    said = sorted(map(str, outcomes))
+    assert len(said) == 3
+    assert "no answer could be read about train-00000" in said[0]
+    assert "UnpicklingError" in said[0]
+
+
+def test_when_a_worker_cannot_be_started_those_that_were_are_stopped():
+    script = (
+        "import os, resource\n"
+        "from shardkit.packer.engines.local import run_local\n"
+        "from shardkit.packer.plan import ShardTask\n"
+        "from shardkit.errors import PackError\n"
+        "tasks = [ShardTask(str(n), 'train', ()) for n in range(8)]\n"
+        "used = len(os.listdir('/proc/self/fd'))\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, {resource.getrlimit(resource.RLIMIT_NOFILE)[1]}))\n"
+        "try:\n"
+        "    list(run_local(tasks, '.', 'header', 8, print))\n"
+        "except PackError as exc:\n"
+        "    print(exc)\n"
+        "print(open(f'/proc/self/task/{os.getpid()}/children').read() or 'no child is left')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [
+        "a worker cannot be started: Too many open files. Use fewer with --workers",
+        "no child is left",
+    ], done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_tasks_no_outcomes(tmp_path, workers):
+    assert list(run_local([], str(tmp_path), "header", workers, lambda *_: None)) == []
