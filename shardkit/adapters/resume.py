@@ -211,7 +211,9 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         return {key: to_plain(getattr(callback, key), f"{name}.{key}", arrays) for key in changed}
 
     def _put_back(self) -> None:
+        """Put everything back; from here on steps are real."""
         self._put_variables_back()
+        self._skip = 0
         assert self._restored is not None
         if self._restored.document["step"] == 0:
             # The end of a run holds the metrics of its last epoch; this one begins.
