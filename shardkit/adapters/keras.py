@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from shardkit.errors import ConfigError
 from shardkit.loader.state import Position
 
 if TYPE_CHECKING:
@@ -47,13 +48,13 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __init__(self, loader: Loader, *, repeat: bool = False) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
+        _check_ranks(loader)
         self.loader = loader
         self.repeat = repeat
         self._lock = threading.Lock()
         self._stream: Iterator[Batch] | None = None
         self._position: Position | None = None
         self._handover: Handover | None = None
-        self._lead = 0
         self._rewound_to: Position | None = None
         self._used_up = False
         self._within_epoch = False
@@ -64,7 +65,11 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
     def num_batches(self) -> int | None:
         """Batches in an epoch; ``None`` where the data never end."""
         self._read_by = threading.get_ident()
-        return None if self.repeat else len(self.loader)
+        if self.repeat:
+            return None
+        # An iterator of Keras's asks how long it is; one that goes on within an epoch ends where that epoch ends.
+        handover = self._handover if self._begun else None
+        return len(self.loader) - (handover.position.step - handover.lead if handover is not None else 0)
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -78,8 +83,8 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
                 self._rewind()
             self._begun = False
             self._read_by = None
-            if self._lead:
-                self._lead -= 1
+            if self._handover is not None and self._handover.lead:
+                self._handover.lead -= 1
                 return self.loader.zeros(0, rows=1)
             return self._next().as_tuple()
 
@@ -90,7 +95,7 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             self._read_by = None
             if (taken := self.loader.take_over()) is not None:
                 taken.endless = self.repeat
-                self._handover, self._lead, self._used_up = taken, taken.lead, False
+                self._handover, self._used_up = taken, False
 
     def on_epoch_end(self) -> None:
         """Called by Keras when it has iterated, and to start afresh."""
@@ -124,3 +129,19 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()  # type: ignore[attr-defined]
+
+
+def _check_ranks(loader: Loader) -> None:
+    """Processes that train together must each have their own share, or they would all train on the same samples."""
+    distribution = keras.distribution.distribution()
+    if not hasattr(distribution, "num_model_replicas"):
+        # There is none, or Keras is too old to train in several processes.
+        return
+    shares = min(distribution.num_processes, distribution.num_model_replicas)
+    if loader.world_size != shares:
+        raise ConfigError(
+            f"Keras trains together in {shares} processes with data of their own, and the loader is for "
+            f"{loader.world_size}",
+            setting="world_size", value=loader.world_size,
+            advice="Give the Loader rank='auto', after keras.distribution.initialize",
+        )  # fmt: skip

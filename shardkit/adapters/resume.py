@@ -32,7 +32,8 @@ SNAPSHOT_NAME = "resume.npz"
 # Objects of Keras's own callbacks that are made anew and hold nothing of the run.
 _KERAS = "keras."
 _NOT_PLAIN = object()
-_NOT_STATE = {"model", "_model", "params", "validation_data"}
+# Keras's monitoring callbacks turn the sign of `min_delta` when they first see their metric, in each run anew.
+_NOT_STATE = {"model", "_model", "params", "validation_data", "min_delta"}
 
 
 class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
@@ -56,7 +57,9 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._restored: Snapshot | None = None
         self._epoch = 0
         self._skip = 0
-        self._logs: dict[str, float] = {}
+        self._logs: dict[str, Any] = {}
+        self._steps_per_execution = 1
+        self._begun_at = 0
         self._stepped = False
         self._warned = False
         self._saved_at = 0.0
@@ -76,6 +79,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._saved_at = time.monotonic()
         self._skip = 0
         self._stepped = False
+        self._steps_per_execution = self.model.steps_per_execution
         self._handover = self._loader.hand_over()
         self._restored = read_snapshot(self._store, SNAPSHOT_NAME)
         if self._restored is None:
@@ -101,6 +105,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Put everything back before the first real step; save before others, when it is time."""
         del logs
+        self._begun_at = batch
         if batch < self._skip:
             return
         if self._restored is not None:
@@ -113,15 +118,16 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count what was trained on."""
-        if batch < self._skip:
-            if batch == self._skip - 1:
+        # With several steps in one execution, `batch` is the last of them, which the epoch may not even have.
+        if self._begun_at < self._skip:
+            if batch >= self._skip - 1:
                 # The epoch may end here, and Keras then reads its metrics.
                 self._put_variables_back()
             return
-        self._skip = 0
         self._stepped = True
-        self._logs = {name: float(value) for name, value in (logs or {}).items()}
-        self._handover.advance(self.model.steps_per_execution)
+        # Not looked at before they are saved: a look waits for the device, and on JAX the model's does too.
+        self._logs = logs or {}
+        self._handover.advance(self._steps_per_execution)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Save at the end of an epoch's training, so that a kill during its validation loses nothing."""
@@ -144,21 +150,26 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         """Make Keras's train function do nothing for the first steps."""
         jax = keras.backend.backend() == "jax"
         if keras.backend.backend() != "tensorflow":
-            # Only on TensorFlow does the train function itself draw the data.
+            # TensorFlow draws ahead of the train function. Others may draw before they call it, or it draws itself.
             self._handover.lead = steps
-        train_function: Callable[..., Any] = self.model.train_function
+        # On JAX, asking the callback for its model drops what the train function is about to give.
+        model = self.model
+        train_function: Callable[..., Any] = model.train_function
         assert self._restored is not None
         # Where no step follows, Keras takes the metrics of the epoch by these names.
         logs = self._restored.document["logs"]
 
         def stepping_over(*arguments: Any) -> Any:
             if self._restored is None:
-                self.model.train_function = train_function
+                model.train_function = train_function
                 return train_function(*arguments)
+            if hasattr(arguments[-1], "__next__"):
+                # Nobody has drawn, and nobody will.
+                self._handover.lead = 0
             return (logs, arguments[0]) if jax else logs
 
         if steps:
-            self.model.train_function = stepping_over
+            model.train_function = stepping_over
 
     def _variables(self) -> list[Any]:
         model = self.model
@@ -189,7 +200,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
             "step": step,
             "finished": finished,
             "stopped": bool(self.model.stop_training),
-            "logs": self._logs,
+            "logs": {name: float(value) for name, value in self._logs.items()},
             "loader": self._loader.state(position.epoch, position.step),
             "variables": described,
             "callbacks": callbacks,
@@ -233,17 +244,17 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
             return
         variables = self._variables()
         described = self._restored.document["variables"]
-        shapes = [list(variable.shape) for variable in variables]
-        if shapes != [entry["shape"] for entry in described]:
+        values = [variable.numpy() for variable in variables]
+        found = [(list(value.shape), str(value.dtype)) for value in values]
+        if found != [(entry["shape"], entry["dtype"]) for entry in described]:
             raise StateError(
                 "the saved run is of another model", setting="variables",
                 expected=len(described), found=len(variables),
-                advice="Begin another directory, or delete the save",
+                advice="Begin another directory, or delete the save; a save belongs to one Keras backend",
             )  # fmt: skip
-        for number, (variable, entry) in enumerate(zip(variables, described, strict=True)):
-            kind = variable.numpy().dtype
+        for number, (variable, value) in enumerate(zip(variables, values, strict=True)):
             raw = self._restored.arrays[f"variable.{number}"]
-            variable.assign(np.frombuffer(raw.tobytes(), dtype=kind).reshape(entry["shape"]))
+            variable.assign(np.frombuffer(raw.tobytes(), dtype=value.dtype).reshape(value.shape))
 
 
 def _has_state(callback: Any) -> bool:

@@ -95,6 +95,15 @@ def join_the_others():
     )
 
 
+def refused(dataset):
+    """What `to_keras` says of a loader that knows of no other process."""
+    try:
+        shardkit.to_keras(shardkit.Loader(dataset, "val"))
+    except shardkit.ConfigError as exc:
+        return str(exc)
+    return None
+
+
 def main():
     if settings["world_size"] > 1:
         join_the_others()
@@ -130,6 +139,7 @@ def main():
         "evaluated": {name: float(value) for name, value in evaluated.items()},
         "history": {name: [float(value) for value in values] for name, values in history.history.items()},
         "epochs": history.epoch,
+        "refused": refused(settings["dataset"]),
     }
     with open(f"{settings['out']}.json", "w") as file:
         json.dump(found, file)

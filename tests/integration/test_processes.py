@@ -125,6 +125,7 @@ def test_processes_train_and_evaluate_as_one(dataset, plan, undisturbed, tmp_pat
     for found, arrays in ranks:
         assert pictures_by_step(arrays) == plan
         assert (arrays["rows"] == rows).all()
+        assert f"together in {world_size} processes" in found["refused"]
         plain = plain_evaluation(dataset, arrays)
         assert {name: found["evaluated"][name] for name in plain} == pytest.approx(plain, rel=1e-6)
         for name in plain:
@@ -154,5 +155,8 @@ def test_a_run_killed_on_four_ranks_goes_on_on_one_two_and_three(dataset, plan, 
             plain = plain_evaluation(dataset, arrays)
             assert {name: found["evaluated"][name] for name in plain} == pytest.approx(plain, rel=1e-6)
             for name in plain:
-                assert found["history"][name] == pytest.approx(undisturbed[0]["history"][name], rel=1e-4)
+                before, now = undisturbed[0]["history"], found["history"]
+                assert now[f"val_{name}"] == pytest.approx(before[f"val_{name}"], rel=1e-4)
+                # Keras's mean over an epoch weighs steps by rows, which changed in the middle of epoch 1.
+                assert [now[name][0], now[name][2]] == pytest.approx([before[name][0], before[name][2]], rel=1e-4)
             np.testing.assert_allclose(arrays["kernel"], undisturbed[1]["kernel"], atol=1e-5)

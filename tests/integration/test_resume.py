@@ -287,6 +287,28 @@ def test_early_stopping_counts_on(dataset, tmp_path):
     assert watch.epochs == [], "a run that was stopped early is finished"
 
 
+# Keras saves models and writes summaries in ways that numpy 2 warns of.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_checkpoints_and_logs_of_other_callbacks_go_on(dataset, tmp_path):
+    def callbacks(name):
+        checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / f"{name}.keras", "val_loss", save_best_only=True)
+        return [checkpoint, keras.callbacks.TensorBoard(tmp_path / f"{name}-logs")]
+
+    keras.utils.set_random_seed(6)
+    whole = callbacks("whole")
+    fit(dataset, tmp_path / "whole", *whole, epochs=4)
+    keras.utils.set_random_seed(6)
+    with pytest.raises(InterruptedError):
+        fit(dataset, tmp_path / "parts", *callbacks("parts"), Stop(2, 3), epochs=4)
+    parts = callbacks("parts")
+    fit(dataset, tmp_path / "parts", *parts, epochs=4)
+    assert parts[0].best == whole[0].best
+    assert parts[1]._global_train_batch == whole[1]._global_train_batch == 32
+    best = [keras.models.load_model(tmp_path / f"{name}.keras").get_weights() for name in ("whole", "parts")]
+    for one, other in zip(*best, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_another_data_set_seed_or_model_is_refused_by_name(dataset, tmp_path):
     fit(dataset, tmp_path / "run", epochs=1)
     with pytest.raises(shardkit.StateError, match="another seed") as caught:
