@@ -1,4 +1,4 @@
-"""Sizes in words: ``"64MiB"`` to bytes and back."""
+"""Numbers that users give: sizes in words, ``"64MiB"`` to bytes and back, and whole numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from shardkit.errors import ConfigError
 
-__all__ = ["format_bytes", "parse_bytes"]
+__all__ = ["format_bytes", "parse_bytes", "whole_number"]
 
 _UNITS = {
     "": 1,
@@ -19,7 +19,8 @@ _UNITS = {
     "gi": 2**30,
     "ti": 2**40,
 }
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
+# No more digits than a size can have: what is longer is no size, and too long for a float.
+_SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 
 def parse_bytes(text: str, *, setting: str) -> int:
@@ -45,6 +46,23 @@ def parse_bytes(text: str, *, setting: str) -> int:
             advice="Write it like 64MiB or 2MB",
         )
     return size
+
+
+def whole_number(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Refuse a setting that is not a whole number, or out of bounds.
+
+    Args:
+        name: The setting's name.
+        value: What was given.
+        least: The least it may be.
+        most: The most it may be; no limit without it.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if type(value) is not int or value < least or (most is not None and value > most):
+        rule = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ConfigError(f"{name} must be a whole number, {rule}", setting=name, value=value)
 
 
 def format_bytes(size: float) -> str:

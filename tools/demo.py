@@ -116,7 +116,7 @@ def main() -> None:
     pictures, shards = BUILD / "pictures", BUILD / "shards"
     print(f"{write_pictures(pictures):,} pictures in {pictures.relative_to(BUILD.parents[1])}", flush=True)
     command = [str(Path(sys.executable).with_name("shardkit")), "pack", str(pictures), str(shards)]
-    command += ["--split", "train=0.9,val=0.1", "--stratify", "--shard-samples", "1000"]
+    command += ["--split", "train=0.9,val=0.1", "--stratify", "--shard-samples", "1000", "--overwrite"]
     print("$ shardkit", *command[1:2], *(Path(part).name for part in command[2:4]), *command[4:], flush=True)
     subprocess.run(command, check=True)
 

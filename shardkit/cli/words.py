@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from shardkit.manifest import open_dataset
 from shardkit.units import format_bytes
 
 if TYPE_CHECKING:
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
 
     from shardkit.packer import PackResult
 
-__all__ = ["info_of", "info_words", "packed_words"]
+__all__ = ["info_words", "packed_words"]
 
 _SHOWN_CLASSES = 10
 
@@ -38,7 +36,9 @@ def packed_words(result: PackResult) -> str:
         rate = f"{samples / max(result.seconds, 1e-9):,.0f} pictures/s"
         lines = [f"packed {what}, at {result.dest} in {result.seconds:.1f} s ({rate})"]
     if result.num_kept_shards:
-        lines.append(f"{result.num_kept_shards} shards were there already from a run that was stopped")
+        lines.append(f"{result.num_kept_shards} shards were there already from an earlier run")
+    if result.replaced_unfinished:
+        lines.append("replaced what an unfinished run of other pictures or options had left there")
     lines += [f"  {name}: {split.num_samples:,} in {split.num_shards} shards" for name, split in splits.items()]
     if result.ignored:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(result.ignored.items()))
@@ -46,54 +46,11 @@ def packed_words(result: PackResult) -> str:
     return "\n".join(lines)
 
 
-def info_of(url: str, *, count: bool) -> dict[str, Any]:
-    """What is in a data set.
-
-    Args:
-        url: The data set.
-        count: Whether classes, formats and sizes of pictures are counted, for which every sample table is read.
-
-    Returns:
-        A document for `json.dumps`.
-    """
-    dataset = open_dataset(url)
-    manifest = dataset.manifest
-    found: dict[str, Any] = {
-        "url": dataset.store.url,
-        "format_version": manifest.format_version,
-        "fingerprint": manifest.fingerprint,
-        "splits": {
-            name: {"num_samples": split.num_samples, "num_shards": split.num_shards, "num_bytes": split.num_bytes}
-            for name, split in manifest.splits.items()
-        },
-        "fields": {name: {"kind": field.kind} for name, field in manifest.fields.items()},
-        "classes": list(manifest.classes),
-        "packed": dict(manifest.packed),
-    }
-    if count:
-        labels: dict[str, Counter[int]] = {name: Counter() for name in manifest.splits}
-        formats: Counter[str] = Counter()
-        sides: list[tuple[int, int]] = []
-        for row in dataset.shards:
-            table = dataset.sample_table(row)
-            labels[row.split].update(table.labels.tolist())
-            formats.update(table.pictures["format"])
-            sizes = sorted(zip(table.pictures["width"], table.pictures["height"], strict=True))
-            sides += [sizes[0], sizes[-1]] if sizes else []
-        found["class_counts"] = {
-            split: {name: counts[number] for number, name in enumerate(manifest.classes)}
-            for split, counts in labels.items()
-        }
-        found["picture_formats"] = dict(formats.most_common())
-        found["picture_widths"] = [min(sides)[0], max(sides)[0]] if sides else []
-    return found
-
-
 def info_words(found: dict[str, Any]) -> str:
-    """The same for a person.
+    """What is in a data set, for a person.
 
     Args:
-        found: What `info_of` gave.
+        found: What `shardkit.manifest.info.describe` gave.
 
     Returns:
         A table with a few lines above and below.

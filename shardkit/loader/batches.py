@@ -167,7 +167,7 @@ class BatchJob:
     def _fill(self) -> NDArray[np.int64]:
         """Give bad samples' places and padding to good samples of this batch, in turn.
 
-        The result is ``(num_rows,)`` int64: where each row was taken from, -1 where an empty share is padded with zeros.
+        The result is ``(num_rows,)`` int64: where each row was taken from, -1 where an empty share gets zeros.
         """
         count = len(self.rows)
         sources = np.arange(self.num_rows)

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from shardkit.errors import ConfigError
 from shardkit.loader.order import OrderNumbers
-from shardkit.units import parse_bytes
+from shardkit.machine import usable_cores
+from shardkit.units import parse_bytes, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,14 +91,14 @@ class OrderConfig:
     drop_remainder: bool | None = None
 
     def __post_init__(self) -> None:
-        _whole("batch_size", self.batch_size, 1)
-        _whole("lanes", self.lanes, 1)
-        _whole("seed", self.seed, 0, (1 << 64) - 1)
+        whole_number("batch_size", self.batch_size, 1)
+        whole_number("lanes", self.lanes, 1)
+        whole_number("seed", self.seed, 0, (1 << 64) - 1)
         _one_of("shuffle", self.shuffle, True, False, "global")
         _one_of("drop_remainder", self.drop_remainder, True, False, None)
         for name in ("shuffle_buffer", "chunk_size"):
             if not isinstance(getattr(self, name), str):
-                _whole(name, getattr(self, name), 1)
+                whole_number(name, getattr(self, name), 1)
 
     def numbers(self, split: Split, fingerprint: str) -> OrderNumbers:
         """The order of one split as numbers, in integer arithmetic, so that they are the same on any machine.
@@ -166,7 +166,7 @@ class DecodeConfig:
         if not isinstance(self.image_size, (tuple, list)) or len(self.image_size) != 2:
             raise ConfigError("image_size must be (height, width)", setting="image_size", value=self.image_size)
         for side in self.image_size:
-            _whole("image_size", side, 1)
+            whole_number("image_size", side, 1)
 
     def check_classes(self, num_classes: int) -> None:
         """Refuse a form of labels that this many classes do not have."""
@@ -208,27 +208,21 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         if self.threads is not None:
-            _whole("threads", self.threads, 1)
-        _whole("prefetch", self.prefetch, 1)
-        _whole("max_skipped", self.max_skipped, 0)
+            whole_number("threads", self.threads, 1)
+        whole_number("prefetch", self.prefetch, 1)
+        whole_number("max_skipped", self.max_skipped, 0)
         _one_of("on_error", self.on_error, "raise", "skip")
 
     @property
     def num_threads(self) -> int:
         """Decoding threads."""
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or usable_cores()
 
 
 def sorted_in(kind: type[Config], options: Any) -> Config:
     """A config from those of the user's keywords that are its fields, which are taken out of them."""
     names = [field.name for field in fields(kind) if field.name in options]
     return kind(**{name: options.pop(name) for name in names})
-
-
-def _whole(name: str, value: object, least: int, most: int | None = None) -> None:
-    if type(value) is not int or value < least or (most is not None and value > most):
-        rule = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise ConfigError(f"{name} must be a whole number, {rule}", setting=name, value=value)
 
 
 def _one_of(name: str, value: object, *allowed: object) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from shardkit.errors import ConfigError, ManifestError
-from shardkit.manifest.manifest import MANIFEST_NAME, Manifest
+from shardkit.manifest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
 from shardkit.manifest.samples import SampleTable
 from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardRow, ShardTable, table_name
 from shardkit.storage import open_store
@@ -95,7 +95,11 @@ class DataSet:
         name = table_name(row.name)
         if self.store.size(name) is None:
             raise ManifestError("the sample table is missing", shard=name, advice="Copy the data set again")
-        return SampleTable.from_parquet(self.store.read(name), row, tuple(self.manifest.fields), whole=whole)
+        table = SampleTable.from_parquet(self.store.read(name), row, tuple(self.manifest.fields), whole=whole)
+        labels = table.labels
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.manifest.classes):
+            raise ManifestError("a label is of no class of the manifest", shard=name, advice="Pack the data set again")
+        return table
 
 
 def read_manifest(url: str | os.PathLike[str]) -> Manifest:
@@ -139,11 +143,14 @@ def open_dataset(url: str | os.PathLike[str]) -> DataSet:
 
 
 def _manifest_in(store: Store) -> Manifest:
-    if store.size(MANIFEST_NAME) is None:
+    size = store.size(MANIFEST_NAME)
+    if size is None:
         raise ManifestError(
             f"no data set here: {store.url} has no {MANIFEST_NAME}",
             advice="It is written last: if packing was stopped, run the same `shardkit pack` again",
         )
+    if size > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"not a shardkit manifest: {size} bytes are too many", shard=MANIFEST_NAME)
     return Manifest.from_json(store.read(MANIFEST_NAME))
 
 

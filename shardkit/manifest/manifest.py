@@ -7,12 +7,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import xxhash
+
 from shardkit.errors import ManifestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "FieldInfo", "Manifest", "SplitInfo"]
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "MAX_MANIFEST_BYTES", "FieldInfo", "Manifest", "SplitInfo"]
 
 FORMAT_VERSION = "1.0"
 MANIFEST_NAME = "manifest.json"
@@ -69,10 +71,37 @@ class Manifest:
     splits: Mapping[str, SplitInfo]
     packed: Mapping[str, Any] = field(default_factory=dict)
 
+    def digest(self) -> str:
+        """xxh3_128 over what the data set means, ``packed`` left out, as 32 hexadecimal digits."""
+        value = {"format_major": int(self.format_version.partition(".")[0]), **self._meaning()}
+        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii"))
+
+    def check(self, digest: object) -> None:
+        """Refuse what no packer writes.
+
+        Args:
+            digest: The digest that the document gives.
+
+        Raises:
+            ValueError: The digest is another, or a field is missing that every data set has.
+        """
+        if digest != self.digest():
+            raise ValueError("its digest does not fit what it says: it was changed or damaged")
+        if missing := {"image", "label"} - self.fields.keys():
+            raise ValueError(f"there is no field {min(missing)}")
+
     def to_json(self) -> bytes:
         """The document: UTF-8, the same bytes for equal manifests."""
         value = {
             "format_version": self.format_version,
+            "digest": self.digest(),
+            **self._meaning(),
+            "packed": dict(self.packed),
+        }
+        return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode("ascii")
+
+    def _meaning(self) -> dict[str, Any]:
+        return {
             "fingerprint": self.fingerprint,
             "splits": {
                 name: {"num_samples": s.num_samples, "num_bytes": s.num_bytes, "num_shards": s.num_shards}
@@ -82,9 +111,7 @@ class Manifest:
                 name: {"kind": info.kind, "extensions": list(info.extensions)} for name, info in self.fields.items()
             },
             "classes": list(self.classes),
-            "packed": dict(self.packed),
         }
-        return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode("ascii")
 
     @classmethod
     def from_json(cls, data: bytes, *, url: str = MANIFEST_NAME) -> Manifest:
@@ -105,7 +132,7 @@ class Manifest:
                 raise ValueError(f"{len(data)} bytes are too many")
             value = json.loads(data)
             _check_version(value["format_version"], url)
-            return cls(
+            found = cls(
                 format_version=value["format_version"],
                 fingerprint=_matched(_HEX_128, value["fingerprint"]),
                 fields={name: _field_info(info) for name, info in value["fields"].items()},
@@ -113,6 +140,7 @@ class Manifest:
                 splits={_matched(_NAME, name): _split_info(split) for name, split in value["splits"].items()},
                 packed=dict(value.get("packed", {})),
             )
+            found.check(value["digest"])
         except ManifestError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
@@ -122,6 +150,7 @@ class Manifest:
                 shard=url,
                 advice="Copy the data set again, or pack it again",
             ) from exc
+        return found
 
 
 def _check_version(version: object, url: str) -> None:

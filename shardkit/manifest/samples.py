@@ -148,8 +148,9 @@ class SampleTable:
         if not matches:
             raise ManifestError("the sample table does not belong to this data set", shard=url, advice=ADVICE)
         for name, field in found.fields.items():
-            ends = field.offset + field.size
-            if len(found) and (field.offset.min() < 0 or field.size.min() < 0 or ends.max() > row.num_bytes):
+            # Not offset + size, which a hostile table can make overflow.
+            outside = (field.size < 0) | (field.offset < 0) | (field.offset > row.num_bytes - field.size)
+            if outside.any():
                 raise ManifestError(f"an offset of field {name} lies outside the shard", shard=url, advice=ADVICE)
         return found
 

@@ -55,12 +55,12 @@ class ShardRow:
         """Refuse what no packer writes.
 
         Raises:
-            ValueError: The name leads out of the data set, or a count is negative.
+            ValueError: The name leads out of the data set, or a count is none.
         """
         if not re.fullmatch(_SHARD_NAME, self.name):
             raise ValueError(f"{self.name!r} is not a shard's name")
-        if self.num_samples < 0 or self.num_bytes < 0:
-            raise ValueError(f"shard {self.name} has a negative count")
+        if any(type(count) is not int or not 0 <= count < 1 << 62 for count in (self.num_samples, self.num_bytes)):
+            raise ValueError(f"shard {self.name} has a count that is none")
 
 
 _COLUMNS = tuple(field.name for field in fields(ShardRow))

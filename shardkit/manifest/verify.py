@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
-from shardkit.errors import FormatError, ShardkitError
+from shardkit.errors import FormatError, ShardkitError, StorageError
 from shardkit.formats.tar import iter_members
 from shardkit.manifest.dataset import DataSet, open_dataset
 from shardkit.storage import HasPaths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from shardkit.manifest.samples import SampleTable
     from shardkit.manifest.shards import ShardRow
@@ -88,15 +89,26 @@ def _verify_shard(dataset: DataSet, row: ShardRow) -> None:
         )
     store = dataset.store
     assert isinstance(store, HasPaths)
-    with store.path(row.name).open("rb", buffering=0) as file:
-        _verify_members(row, table, [(m.name, m.offset, m.size) for m in iter_members(file, size=size, shard=row.name)])
+    path = store.path(row.name)
+    try:
+        digest = _verify_file(path, row, table)
+    except OSError as exc:
+        raise StorageError(f"cannot read: {exc.strerror or exc}", url=str(path), operation="read") from exc
+    if digest != row.digest:
+        raise FormatError("the shard's digest differs, outside of its fields' bytes", shard=row.name)
+
+
+def _verify_file(path: Path, row: ShardRow, table: SampleTable) -> str:
+    """Check headers and fields, and give the digest of the whole file."""
+    with path.open("rb", buffering=0) as file:
+        members = iter_members(file, size=row.num_bytes, shard=row.name)
+        _verify_members(row, table, [(member.name, member.offset, member.size) for member in members])
         _verify_fields(row, table, file.fileno())
         digest = xxhash.xxh3_128()
         file.seek(0)
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
-    if digest.hexdigest() != row.digest:
-        raise FormatError("the shard's digest differs, outside of its fields' bytes", shard=row.name)
+    return digest.hexdigest()
 
 
 def _verify_members(row: ShardRow, table: SampleTable, members: list[tuple[str, int, int]]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from shardkit.codecs.header import sniff
 from shardkit.errors import ConfigError
-from shardkit.packer.source import Source, SourceItem, promises_picture, shown_path
+from shardkit.packer.source import Source, SourceItem, class_name, promises_picture, shown_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def read_folder(root: Path, class_from: ClassFrom = "top", *, follow_symlinks: b
             _take(entry, source, class_from, found)
         if class_from == "top":
             with os.scandir(os.fsencode(root)) as entries:
-                found.classes = {os.fsdecode(e.name) for e in entries if e.is_dir() and not e.name.startswith(b".")}
+                found.classes = {class_name(e.name) for e in entries if e.is_dir() and not e.name.startswith(b".")}
     except OSError as exc:
         place = shown_path(exc.filename or os.fsencode(root))
         raise ConfigError(f"cannot list {place}: {exc.strerror}", setting="source", value=shown_path(root)) from exc
@@ -110,7 +110,7 @@ def _take(entry: os.DirEntry[bytes], source: bytes, class_from: ClassFrom, found
         found.failures.append(f"{where}: lies in no class folder, so it has no label")
         return
     name = folder if class_from == "path" else folder.split(b"/", 1)[0]
-    found.items.append(SourceItem(entry.path, source, status.st_size, os.fsdecode(name), where))
+    found.items.append(SourceItem(entry.path, source, status.st_size, class_name(name), where))
 
 
 def _is_picture(path: bytes) -> bool:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import os
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from shardkit.errors import ConfigError
-from shardkit.units import parse_bytes
+from shardkit.units import parse_bytes, whole_number
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-__all__ = ["PackOptions", "parse_split"]
+__all__ = ["Check", "ClassFrom", "LabelsFrom", "PackOptions", "parse_split"]
 
 Check = Literal["header", "decode"]
 ClassFrom = Literal["top", "path"]
+LabelsFrom = Literal["folders", "table"]
+_MAX_SHARD_BYTES = 1 << 62
 _SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackOptions:
-    """The options that decide the bytes of a data set; see `pack` for what each means."""
+    """The options that decide what is in a data set; see `pack` for what each means.
+
+    ``check`` changes no byte but whether there is a data set at all: one that passed the weaker check is not taken for
+    one that passed the stronger.
+    """
 
     split: tuple[tuple[str, float], ...] = (("train", 1.0),)
     stratify: bool = False
@@ -31,15 +35,21 @@ class PackOptions:
     seed: int = 0
     shuffle: bool = True
     class_from: ClassFrom = "top"
-    labels_from: Literal["folders", "table"] = "folders"
+    labels_from: LabelsFrom = "folders"
+    check: Check = "header"
 
     def __post_init__(self) -> None:
-        if self.shard_samples is not None and self.shard_samples < 1:
-            raise ConfigError("shard_samples must be at least 1", setting="shard_samples", value=self.shard_samples)
-        if not 0 <= self.seed < 1 << 64:
-            raise ConfigError("seed must be from 0 to 2**64 - 1", setting="seed", value=self.seed)
-        if self.class_from not in {"top", "path"}:
+        if self.shard_samples is not None:
+            whole_number("shard_samples", self.shard_samples, 1)
+        whole_number("seed", self.seed, 0, (1 << 64) - 1)
+        for name in ("stratify", "shuffle"):
+            if type(getattr(self, name)) is not bool:
+                raise ConfigError(f"{name} must be True or False", setting=name, value=getattr(self, name))
+        # Tuples, not sets: what is not hashable is refused too.
+        if self.class_from not in ("top", "path"):
             raise ConfigError("class_from must be 'top' or 'path'", setting="class_from", value=self.class_from)
+        if self.check not in ("header", "decode"):
+            raise ConfigError("check must be 'header' or 'decode'", setting="check", value=self.check)
 
     @classmethod
     def of(cls, *, split: Mapping[str, float] | str | None, shard_size: str | int, **others: Any) -> PackOptions:
@@ -58,8 +68,12 @@ class PackOptions:
         """
         if isinstance(split, str):
             split = parse_split(split)
-        size = parse_bytes(str(shard_size), setting="shard_size")
-        return cls(split=_checked_split(split or {"train": 1.0}), shard_bytes=size, **others)
+        if isinstance(shard_size, str):
+            size = parse_bytes(shard_size, setting="shard_size")
+        else:
+            whole_number("shard_size", shard_size, 1, _MAX_SHARD_BYTES)
+            size = shard_size
+        return cls(split=_checked_split({"train": 1.0} if split is None else split), shard_bytes=size, **others)
 
     def as_json(self) -> dict[str, Any]:
         """The options as the manifest keeps them."""
@@ -72,6 +86,7 @@ class PackOptions:
             "shuffle": self.shuffle,
             "class_from": self.class_from,
             "labels_from": self.labels_from,
+            "check": self.check,
         }
 
 
@@ -104,22 +119,20 @@ def parse_split(text: str) -> dict[str, float]:
 
 
 def _checked_split(split: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
-    for name, fraction in split.items():
-        if not _SPLIT_NAME.fullmatch(name):
+    if not isinstance(split, Mapping) or not split:
+        raise ConfigError("split must give a fraction by name", setting="split", value=split)
+    fractions: Mapping[Any, Any] = split
+    for name, fraction in fractions.items():
+        if not isinstance(name, str) or not _SPLIT_NAME.fullmatch(name):
             raise ConfigError("a split's name is made of letters, digits, _ and -", setting="split", value=name)
-        if not 0 < fraction <= 1:
+        if not isinstance(fraction, SupportsFloat) or not 0 < float(fraction) <= 1:
             raise ConfigError(
                 f"the fraction of split {name} must be over 0 and at most 1", setting="split", value=fraction
             )
-    total = sum(split.values())
+    total = math.fsum(map(float, split.values()))
     if abs(total - 1) > 1e-6:
         raise ConfigError(
             f"the fractions of the splits add up to {total:g}, not 1", setting="split", value=dict(split),
             advice="Name a split for every picture, such as train=0.9,val=0.1",
         )  # fmt: skip
     return tuple((name, float(fraction)) for name, fraction in split.items())
-
-
-def usable_cores() -> int:
-    """The processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

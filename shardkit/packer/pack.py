@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from tqdm import tqdm
 
-from shardkit.errors import ConfigError, ManifestError, PackError, ShardkitError
+from shardkit.errors import PackError, ShardkitError
+from shardkit.machine import usable_cores
 from shardkit.manifest import FieldInfo, Manifest, ShardRow, ShardTable, SplitInfo
 from shardkit.manifest.manifest import MANIFEST_NAME
-from shardkit.manifest.samples import SampleTable, row_in_table
-from shardkit.manifest.shards import SHARD_TABLE_NAME, table_name
+from shardkit.manifest.shards import SHARD_TABLE_NAME
+from shardkit.packer.destination import UNFINISHED_NAME, finished, prepare, survey, tidy
 from shardkit.packer.engines.local import run_local
-from shardkit.packer.folder import read_folder
-from shardkit.packer.options import Check, ClassFrom, PackOptions, usable_cores
-from shardkit.packer.plan import PackPlan, ShardTask, make_plan
+from shardkit.packer.listing import Listing
+from shardkit.packer.options import Check, ClassFrom, PackOptions
+from shardkit.packer.plan import PackPlan, make_plan
 from shardkit.packer.shard import FIELDS
-from shardkit.packer.source import Source, shown_path
-from shardkit.packer.table import TABLE_SUFFIXES, read_table
-from shardkit.storage import LocalStore, open_store
+from shardkit.storage import open_store
+from shardkit.units import whole_number
 
 if TYPE_CHECKING:
     import os
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PackResult", "pack"]
 
-# Stands in an unfinished data set and says which plan it follows; gone when the manifest is there.
-UNFINISHED_NAME = "unfinished.json"
-_SHARD_FILE = re.compile(r"[A-Za-z0-9_-]+-\d{6,}\.(tar|parquet)")
 _EXTENSIONS = {"image": ("jpg", "png", "webp", "gif", "bmp", "tif", "ppm", "jp2", "avif"), "label": ("cls",)}
 
 
@@ -47,7 +42,8 @@ class PackResult:
         dest: Where the data set is.
         manifest: What it is.
         already_packed: Whether it had been packed before, so that nothing was to be done.
-        num_kept_shards: Shards that an earlier, stopped run had packed.
+        num_kept_shards: Shards that an earlier run of the same plan had packed.
+        replaced_unfinished: Whether an unfinished run of other pictures or options was there, which is gone.
         ignored: Files of the source that are no pictures, by suffix.
         seconds: How long the run took.
     """
@@ -56,6 +52,7 @@ class PackResult:
     manifest: Manifest
     already_packed: bool = False
     num_kept_shards: int = 0
+    replaced_unfinished: bool = False
     ignored: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -87,7 +84,8 @@ def pack(
 
     Args:
         source: A folder of class folders, or a table (.csv, .tsv, .jsonl, .parquet) that names pictures and labels.
-        dest: The folder of the data set to be made: missing, empty, or an unfinished run of this same plan.
+        dest: The folder of the data set to be made: missing, empty, or an unfinished data set, which is gone on with
+            where it is of this same plan and else replaced. Not inside the source.
         split: Fractions by name: ``{"train": 0.9, "val": 0.1}`` or ``"train=0.9,val=0.1"``; one split, ``train``,
             without it. A picture's split follows from its path and the seed alone.
         stratify: Cut each class at the exact proportions.
@@ -97,7 +95,7 @@ def pack(
         shuffle: Whether samples are shuffled over the whole split; else they lie sorted by key.
         workers: Processes; as many as there are usable cores without it.
         check: ``"header"`` looks at each picture's header and end, ``"decode"`` decodes it whole.
-        overwrite: Replace a data set that is there already.
+        overwrite: Replace what shardkit packed there before, and keep nothing of it.
         class_from: For a folder: ``"top"``, a picture's class is its first folder, as in Keras; ``"path"``: all of
             them.
         follow_symlinks: Whether links may lead out of the source folder, or to folders.
@@ -115,113 +113,37 @@ def pack(
         StorageError: The data set cannot be written.
     """
     started = time.monotonic()
+    listing = Listing(
+        source=Path(source), class_from=class_from, follow_symlinks=follow_symlinks, path_column=path_column,
+        label_column=label_column, root=None if root is None else Path(root),
+    )  # fmt: skip
     options = PackOptions.of(
         split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples, seed=seed, shuffle=shuffle,
-        class_from=class_from, labels_from="folders" if Path(source).is_dir() else "table",
+        class_from=class_from, labels_from=listing.kind(), check=check,
     )  # fmt: skip
-    if check not in {"header", "decode"}:
-        raise ConfigError("check must be 'header' or 'decode'", setting="check", value=check)
-    if workers is not None and workers < 1:
-        raise ConfigError("workers must be at least 1", setting="workers", value=workers)
-    found = _listed(Path(source), options, follow_symlinks, (path_column, label_column, root))
-    plan = make_plan(found, options)
+    if workers is not None:
+        whole_number("workers", workers, 1)
+    # What is wrong with the destination is said before a source of a million files is listed.
     store = open_store(dest)
-    if (done := _packed_before(store, plan)) is not None and not overwrite:
-        # A run that was killed after its last file may have left these.
-        store.delete(UNFINISHED_NAME)
-        store.delete_temporary()
+    listing.refuse_nested(store.folder)
+    survey(store)
+    found = listing.read()
+    plan = make_plan(found, options)
+    if not overwrite and (done := finished(store, plan)) is not None:
+        tidy(store)
         return PackResult(dest=store.url, manifest=done, already_packed=True, ignored=found.ignored)
-    kept = _prepare(store, plan, overwrite=overwrite)
-    try:
-        rows = _run(plan, store, kept, check, workers or usable_cores(), progress)
-    finally:
-        # Workers that were stopped, or died, left the shard they were at under a temporary name.
-        store.delete_temporary()
-    manifest = _finish(store, plan, options, rows)
+    with store.lock():
+        try:
+            prepared = prepare(store, plan, overwrite=overwrite)
+            rows = _run(plan, store, prepared.kept, check, workers or usable_cores(), progress)
+            manifest = _finish(store, plan, options, rows)
+        finally:
+            # Workers that were stopped, or died, left the shard they were at under a temporary name.
+            store.delete_temporary()
     return PackResult(
-        dest=store.url, manifest=manifest, num_kept_shards=len(kept), ignored=found.ignored,
-        seconds=time.monotonic() - started,
+        dest=store.url, manifest=manifest, num_kept_shards=len(prepared.kept),
+        replaced_unfinished=prepared.replaced_unfinished, ignored=found.ignored, seconds=time.monotonic() - started,
     )  # fmt: skip
-
-
-def _listed(source: Path, options: PackOptions, follow_symlinks: bool, table: tuple[Any, Any, Any]) -> Source:
-    path_column, label_column, root = table
-    if source.is_dir():
-        found = read_folder(source, options.class_from, follow_symlinks=follow_symlinks)
-    elif source.is_file() and source.suffix.lower() in TABLE_SUFFIXES:
-        base = None if root is None else Path(root)
-        found = read_table(source, path_column=path_column, label_column=label_column, root=base)
-    else:
-        kind = f"is neither a folder nor one of {', '.join(TABLE_SUFFIXES)}" if source.exists() else "does not exist"
-        raise ConfigError(f"the source {kind}", setting="source", value=shown_path(source))
-    if found.failures:
-        raise PackError(f"{len(found.failures)} files of the source cannot be packed", tuple(sorted(found.failures)))
-    if not found.items:
-        raise ConfigError("the source holds no pictures", setting="source", value=shown_path(source))
-    return found
-
-
-def _packed_before(store: Store, plan: PackPlan) -> Manifest | None:
-    """The manifest of a finished data set of this very plan."""
-    if store.size(MANIFEST_NAME) is None:
-        return None
-    try:
-        manifest = Manifest.from_json(store.read(MANIFEST_NAME))
-    except ManifestError:
-        return None
-    return manifest if manifest.packed.get("plan") == plan.digest else None
-
-
-def _prepare(store: LocalStore, plan: PackPlan, *, overwrite: bool) -> dict[str, ShardRow]:
-    """Make the destination ready, and say which shards an earlier run left finished there."""
-    names = set(store.names())
-    ours = {name for name in names if _is_ours(name)} if names & {MANIFEST_NAME, UNFINISHED_NAME} else set()
-    if strangers := sorted(names - ours):
-        shown = ", ".join(shown_path(name) for name in strangers[:3])
-        raise ConfigError(
-            f"the destination holds something else: {shown}", setting="dest", value=store.url,
-            advice="Name an empty folder or a new one",
-        )  # fmt: skip
-    same = UNFINISHED_NAME in names and _unfinished_plan(store) == plan.digest and MANIFEST_NAME not in names
-    if names and not same and not overwrite:
-        what = "a data set" if MANIFEST_NAME in names else "an unfinished data set"
-        raise ConfigError(
-            f"the destination holds {what} of other pictures or options", setting="dest", value=store.url,
-            advice="Name another folder, or replace it with overwrite=True (--overwrite)",
-        )  # fmt: skip
-    if not same:
-        # The manifest first: from here on nothing looks like a data set.
-        for name in sorted(ours, key=lambda name: (name != MANIFEST_NAME, name)):
-            store.delete(name)
-        with store.write(UNFINISHED_NAME) as writer:
-            writer.write(json.dumps({"plan": plan.digest}).encode())
-    store.delete_temporary()
-    return {task.name: row for task in plan.tasks if (row := _kept_row(store, task)) is not None} if same else {}
-
-
-def _is_ours(name: str) -> bool:
-    return name in {MANIFEST_NAME, SHARD_TABLE_NAME, UNFINISHED_NAME} or _SHARD_FILE.fullmatch(name) is not None
-
-
-def _unfinished_plan(store: Store) -> str | None:
-    try:
-        return str(json.loads(store.read(UNFINISHED_NAME))["plan"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _kept_row(store: Store, task: ShardTask) -> ShardRow | None:
-    """The row of a shard that is there whole: its table, which is written after it, and the shard at its length."""
-    name = table_name(task.name)
-    if store.size(name) is None:
-        return None
-    try:
-        data = store.read(name)
-        row = row_in_table(data, name)
-        SampleTable.from_parquet(data, row, FIELDS)
-    except ManifestError:
-        return None
-    return row if row.name == task.name and store.size(task.name) == row.num_bytes else None
 
 
 def _run(

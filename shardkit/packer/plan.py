@@ -82,7 +82,7 @@ def make_plan(source: Source, options: PackOptions) -> PackPlan:
         PackError: Two pictures have the same key.
         ConfigError: A split would be empty, or the labels are numbers that cannot be class numbers.
     """
-    classes, numbers = _classes(source)
+    classes, numbers = _classes(source, options)
     keyed = sorted(
         ((encode_key(item.source).encode(), item) for item in source.items), key=lambda k: (k[0], k[1].source)
     )
@@ -101,24 +101,23 @@ def make_plan(source: Source, options: PackOptions) -> PackPlan:
     return PackPlan(classes, tuple(tasks), _digest(tasks, classes, options))
 
 
-def _classes(source: Source) -> tuple[tuple[str, ...], dict[str, int]]:
+def _classes(source: Source, options: PackOptions) -> tuple[tuple[str, ...], dict[str, int]]:
     """Class names by number, and the number of each label.
 
     Labels of a table that are all whole numbers are kept as they are; names are numbered in sorted order, as in Keras.
     """
     labels = {item.label for item in source.items} | source.classes
-    if not source.classes and all(label.isascii() and label.isdigit() for label in labels):
-        highest = max(map(int, labels))
-        if highest >= _MAX_CLASSES:
+    if options.labels_from == "table" and all(label.isascii() and label.isdigit() for label in labels):
+        # By the number of digits first: Python makes no int of thousands of them.
+        highest = max(labels, key=lambda label: (len(label), label))
+        if len(highest) > len(str(_MAX_CLASSES)) or int(highest) >= _MAX_CLASSES:
             raise ConfigError(
                 "labels that are numbers are taken as class numbers, and this one is too large", setting="label",
                 value=highest, advice="Give the classes names, or numbers from 0",
             )  # fmt: skip
-        return tuple(str(number) for number in range(highest + 1)), {label: int(label) for label in labels}
+        return tuple(str(number) for number in range(int(highest) + 1)), {label: int(label) for label in labels}
     names = sorted(labels)
-    return tuple(name.encode("utf-8", "backslashreplace").decode() for name in names), {
-        name: number for number, name in enumerate(names)
-    }
+    return tuple(names), {name: number for number, name in enumerate(names)}
 
 
 def _refuse_duplicates(keyed: Sequence[tuple[bytes, SourceItem]]) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 
 from shardkit.codecs.header import PICTURE_SUFFIXES
 
-__all__ = ["Source", "SourceItem", "encode_key", "shown_path"]
+__all__ = ["Source", "SourceItem", "class_name", "encode_key", "promises_picture", "shown_path"]
 
 # What no reader of tar shards may see raw in a key: dots end a key, control bytes break terminals and tables, and
 # what is not UTF-8 breaks JSON.
 _UNSAFE = re.compile("[.%\x00-\x1f\x7f\udc80-\udcff]")
+# Bytes that are not UTF-8, and what would else look like one of them encoded.
+_STRAY = re.compile("%(?=[89A-F][0-9A-F]|25)|[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,19 @@ def encode_key(source: bytes) -> str:
     stem, suffix = os.path.splitext(source)
     text = (stem if suffix.lower().decode("latin-1") in PICTURE_SUFFIXES else source).decode("utf-8", "surrogateescape")
     return _UNSAFE.sub(_percent, text)
+
+
+def class_name(folder: bytes) -> str:
+    r"""The class that a folder's name gives: the name itself, and two names never give one class.
+
+    Args:
+        folder: The name, or several with ``/`` between.
+
+    Returns:
+        The class: bytes that are not UTF-8 are percent-encoded, ``b"caf\xe9"`` gives ``"caf%E9"``; a ``%`` only where
+        the name would else read like such a byte, ``b"caf%E9"`` gives ``"caf%25E9"``.
+    """
+    return _STRAY.sub(_percent, folder.decode("utf-8", "surrogateescape"))
 
 
 def _percent(found: re.Match[str]) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
+import re
 import stat
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shardkit.errors import ConfigError
+from shardkit.packer.rows import read_rows
 from shardkit.packer.source import Source, SourceItem, shown_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["TABLE_SUFFIXES", "read_table"]
+__all__ = ["read_table"]
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _PATH_COLUMNS = (
     "path",
     "file",
@@ -31,8 +32,8 @@ _PATH_COLUMNS = (
     "picture",
 )
 _LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "label_name")
-
-Row = tuple[int, dict[str, Any]]
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
+_CLASS_NUMBER = re.compile(r"\+?(\d+)(\.0*)?", re.ASCII)
 
 
 def read_table(
@@ -40,90 +41,72 @@ def read_table(
 ) -> Source:
     """List the pictures that a table names.
 
+    Labels that are all numbers are class numbers, ``2.0`` for 2 too; any other labels are names. JSON's and Parquet's
+    true and false are the names ``true`` and ``false``.
+
     Args:
-        table: The table's file; the first row of .csv and .tsv names the columns, UTF-8 with or without a BOM.
+        table: The table's file; the first row of .csv and .tsv names the columns, UTF-8 with or without a BOM. Only
+            paths may have bytes that are not UTF-8.
         path_column: The column of picture paths; without it, one with a usual name, such as ``path`` or ``file_name``.
         label_column: The column of labels; without it, one with a usual name, such as ``label`` or ``class``.
         root: The folder that the paths are relative to; the table's own folder without it.
 
     Returns:
-        What was found. A row without a label, or whose picture is not there, is among the failures with its line.
+        What was found. A row without a label, with one that is neither a name nor a class number, or whose picture is
+        not there, is among the failures with its line.
 
     Raises:
         ConfigError: The table cannot be read, or its columns cannot be told.
     """
+
+    def choose(names: Sequence[str]) -> tuple[str, str]:
+        column = partial(_column, names, table=table)
+        return (
+            column(path_column, _PATH_COLUMNS, "path_column"),
+            column(label_column, _LABEL_COLUMNS, "label_column"),
+        )
+
     found = Source()
-    base = root or table.parent
-    columns: tuple[str, str] | None = None
-    try:
-        for line, row in _rows(table):
-            if columns is None:
-                columns = (
-                    _column(row, path_column, _PATH_COLUMNS, "path_column", table),
-                    _column(row, label_column, _LABEL_COLUMNS, "label_column", table),
-                )
-            _take(row.get(columns[0]), row.get(columns[1]), f"{shown_path(table.name)} line {line}", base, found)
-    except (OSError, UnicodeError, ValueError, csv.Error) as exc:
-        if isinstance(exc, ConfigError):
-            raise
-        raise ConfigError(
-            f"cannot read the table: {exc}", setting="source", value=shown_path(table),
-            advice="It must be UTF-8 text or Parquet, as its suffix says",
-        ) from exc  # fmt: skip
+    for line, path, label in read_rows(table, choose):
+        _take(path, label, f"{shown_path(table.name)} line {line}", root or table.parent, found)
+    _number(found)
     return found
 
 
-def _rows(table: Path) -> Iterator[Row]:
-    """Each row with its line, from 1 (Parquet: its row, from 1)."""
-    suffix = table.suffix.lower()
-    if suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        for number, row in enumerate(pq.read_table(table).to_pylist(), 1):
-            yield number, row
-        return
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        if suffix == ".jsonl":
-            for line, text in enumerate(file, 1):
-                if text.strip():
-                    row = json.loads(text)
-                    if not isinstance(row, dict):
-                        raise ValueError(f"line {line} is not a JSON object")
-                    yield line, row
-        else:
-            reader = csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
-            for row in reader:
-                yield reader.line_num, row
-
-
-def _column(row: dict[str, Any], named: str | None, usual: tuple[str, ...], setting: str, table: Path) -> str:
-    names = [name for name in row if isinstance(name, str)]
-    if named is not None and named in names:
-        return named
-    matches = [name for name in names if name.strip().lower() in usual]
-    if named is None and len(matches) == 1:
+def _column(names: Sequence[str], named: str | None, usual: tuple[str, ...], setting: str, *, table: Path) -> str:
+    matches = [name for name in names if (name == named if named else name.strip().lower() in usual)]
+    if len(matches) == 1:
         return matches[0]
-    what = (
-        f"has no column {named!r}" if named else f"has {'several columns' if matches else 'no column'} that could be it"
-    )
+    if named:
+        what = f"has {'several columns' if matches else 'no column'} {named!r}"
+    else:
+        what = f"has {'several columns' if matches else 'no column'} that could be it"
     raise ConfigError(
         f"{shown_path(table)} {what}", setting=setting, value=named,
-        advice=f"Name one of {', '.join(names)} with --{setting.replace('_', '-')}",
+        advice=f"Name one of {', '.join(map(shown_path, names))} with --{setting.replace('_', '-')}",
     )  # fmt: skip
 
 
 def _take(path: Any, label: Any, where: str, base: Path, found: Source) -> None:
-    text = "" if path is None else str(path)
-    where = f"{where}, {shown_path(text)}" if text else where
-    if not text or "\0" in text:
+    if path is None or path in ("", b""):
         found.failures.append(f"{where}: names no picture")
         return
-    name = "" if label is None else str(label).strip()
-    if not name or (isinstance(label, float) and label != label):
-        found.failures.append(f"{where}: the label is missing")
+    try:
+        text = os.fsdecode(path)
+        os.fsencode(text)
+        where = f"{where}, {shown_path(text)}"
+        if "\0" in text:
+            raise ValueError
+    except (TypeError, ValueError):
+        found.failures.append(f"{where}: what should be a path is none")
+        return
+    try:
+        name = _label(label)
+    except ValueError as exc:
+        found.failures.append(f"{where}: {exc}")
         return
     source = os.path.normpath(os.path.relpath(text, base) if os.path.isabs(text) else text)
-    if source.startswith("..") and source.split("/", 1)[0] == "..":
+    if source.split("/", 1)[0] == "..":
         found.failures.append(f"{where}: lies outside {shown_path(base)}; name a folder that holds all with --root")
         return
     full = os.fsencode(base / source)
@@ -136,3 +119,36 @@ def _take(path: Any, label: Any, where: str, base: Path, found: Source) -> None:
         found.failures.append(f"{where}: not a regular file")
         return
     found.items.append(SourceItem(full, os.fsencode(source), status.st_size, name, where))
+
+
+def _label(value: Any) -> str:
+    """A label as text; a ValueError says why it is none."""
+    if value is None or value != value or (isinstance(value, str) and not value.strip()):
+        raise ValueError("the label is missing")
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"the label is {value}: class numbers are whole, from 0")
+    if isinstance(value, int | float):
+        return str(int(value))
+    if not isinstance(value, str):
+        raise ValueError(  # noqa: TRY004 (one kind of error for all that a label can be)
+            f"the label is a {type(value).__name__}, neither a name nor a number"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("the label is not UTF-8 text") from None
+    return value.strip()
+
+
+def _number(found: Source) -> None:
+    """Where all labels are numbers, write each in the one way a class number is written, or say which is none."""
+    if not all(_NUMBER.fullmatch(item.label) for item in found.items):
+        return
+    for place, item in enumerate(found.items):
+        whole = _CLASS_NUMBER.fullmatch(item.label)
+        if whole is None:
+            found.failures.append(f"{item.where}: the label is {item.label[:40]}: class numbers are whole, from 0")
+        else:
+            found.items[place] = replace(item, label=whole[1].lstrip("0") or "0")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,54 +13,104 @@ import xxhash
 
 from shardkit.errors import ConfigError, FormatError, StorageError
 from shardkit.manifest import open_dataset
+from shardkit.packer.source import shown_path
 
 if TYPE_CHECKING:
-    from shardkit.manifest import DataSet, ShardRow
+    from collections.abc import Iterator
+
+    from shardkit.manifest import DataSet, ShardRow, ShardTable
 
 __all__ = ["unpack"]
 
-LABELS_NAME = "labels.csv"
+LABELS_NAME = b"labels.csv"
+_TEMPORARY_PREFIX = b".shardkit-"
 
 
 def unpack(url: str | os.PathLike[str], folder: str | os.PathLike[str], *, split: str | None = None) -> int:
     """Write the pictures of a data set back under the paths they had, byte for byte.
 
-    Where the labels came from a table and not from folders, they are written too, as ``labels.csv``.
+    Where the labels came from a table and not from folders, they are written too, as ``labels.csv``. Stopped at any
+    moment and called again, it goes on.
 
     Args:
         url: The data set.
-        folder: Where the tree goes: missing or empty.
+        folder: Where the tree goes: missing, empty, or with nothing in it but what an earlier call wrote there.
         split: One split only; all of them without it.
 
     Returns:
-        The pictures written.
+        The pictures that are there now.
 
     Raises:
-        ConfigError: The folder is not empty, a path would lead out of it, or there is no such split.
+        ConfigError: The folder holds something else, a path would lead out of it, or there is no such split.
         FormatError: A shard is damaged.
         StorageError: Something cannot be read or written.
     """
     dataset = open_dataset(url)
     rows = dataset.shards if split is None else dataset.split(split).shards
+    with_labels = dataset.manifest.packed.get("labels_from") == "table"
     root = Path(folder)
-    if root.is_dir() and any(root.iterdir()):
-        raise ConfigError("the folder to unpack into is not empty", setting="folder", value=str(root))
+    paths = _paths(dataset, rows, with_labels=with_labels)
     count = 0
     labels: list[tuple[bytes, str]] = []
     try:
         root.mkdir(parents=True, exist_ok=True)
+        _clear(root, paths | {LABELS_NAME} if with_labels else paths)
         for row in rows:
             count += _unpack_shard(dataset, row, root, labels)
-        if dataset.manifest.packed.get("labels_from") == "table":
-            with (root / LABELS_NAME).open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-                writer = csv.writer(file)
-                writer.writerow(["path", "label"])
-                writer.writerows((os.fsdecode(source), label) for source, label in sorted(labels))
-    except OSError as exc:
-        if isinstance(exc, StorageError):
+        if with_labels:
+            _write(root, LABELS_NAME, _labels_file(labels))
+    except (OSError, ValueError) as exc:
+        if isinstance(exc, StorageError | ConfigError | FormatError):
             raise
-        raise StorageError(f"cannot write: {exc.strerror}", url=str(exc.filename or root), operation="write") from exc
+        reason, where = (exc.strerror, exc.filename) if isinstance(exc, OSError) else (str(exc), None)
+        where = shown_path(where or root)
+        raise StorageError(f"cannot write: {reason}", url=where, operation="write") from exc
     return count
+
+
+def _paths(dataset: DataSet, rows: ShardTable, *, with_labels: bool) -> set[bytes]:
+    """The path of every picture; what is wrong with one is said before anything is written."""
+    paths: set[bytes] = set()
+    for row in rows:
+        paths.update(dataset.sample_table(row).sources)
+    for source in paths:
+        # What would leave the folder comes from no packer of ours.
+        if not source or b"\0" in source or not {b"", b".", b".."}.isdisjoint(source.split(b"/")):
+            raise ConfigError(
+                "a source path of the data set leads out of the folder", setting="source", value=repr(source)
+            )
+    if with_labels and LABELS_NAME in paths:
+        raise ConfigError(
+            f"a picture of the data set has the name of the table of labels, {LABELS_NAME.decode()}",
+            setting="source", value=LABELS_NAME.decode(), advice="Read the data set with a Loader instead",
+        )  # fmt: skip
+    return paths
+
+
+def _clear(root: Path, paths: set[bytes]) -> None:
+    """Take away what a stopped call left half written, and refuse what is none of ours."""
+    for entry, name in _files(root):
+        if name in paths and entry.is_file(follow_symlinks=False):
+            continue
+        if b"/" in name or not name.startswith(_TEMPORARY_PREFIX):
+            raise ConfigError(
+                f"the folder to unpack into holds something else: {shown_path(name)}", setting="folder",
+                value=str(root), advice="Name an empty folder or a new one",
+            )  # fmt: skip
+        os.unlink(entry.path)
+
+
+def _files(root: Path) -> Iterator[tuple[os.DirEntry[bytes], bytes]]:
+    """Everything below the root but folders, with its relative path."""
+    todo = [(os.fsencode(root), b"")]
+    while todo:
+        folder, below = todo.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append((entry.path, below + entry.name + b"/"))
+                else:
+                    yield entry, below + entry.name
 
 
 def _unpack_shard(dataset: DataSet, row: ShardRow, root: Path, labels: list[tuple[bytes, str]]) -> int:
@@ -72,20 +124,35 @@ def _unpack_shard(dataset: DataSet, row: ShardRow, root: Path, labels: list[tupl
                 "the bytes are not those that were packed", shard=row.name, key=table.keys[place], field="image",
                 offset=offset, advice="`shardkit verify` names all that is damaged",
             )  # fmt: skip
-        _write_new(_inside(root, source), data)
+        _write(root, source, data)
         labels.append((source, dataset.manifest.classes[int(table.labels[place])]))
     return len(table)
 
 
-def _inside(root: Path, source: bytes) -> Path:
-    """Where a source path goes; one that would leave the folder comes from no packer of ours."""
-    parts = source.split(b"/")
-    if not source or b"\0" in source or any(part in {b"", b".", b".."} for part in parts):
-        raise ConfigError("a source path of the data set leads out of the folder", setting="source", value=repr(source))
-    return root.joinpath(os.fsdecode(source))
+def _labels_file(labels: list[tuple[bytes, str]]) -> bytes:
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["path", "label"])
+    writer.writerows((os.fsdecode(source), label) for source, label in sorted(labels))
+    return file.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(data)
+def _write(root: Path, source: bytes, data: bytes) -> None:
+    """Write a file whole or not at all. One that is there already stays, if it is the same."""
+    path = root / os.fsdecode(source)
+    try:
+        if path.read_bytes() == data:
+            return
+        raise ConfigError(
+            "a file in the folder to unpack into is another than the data set's", setting="folder", value=str(path),
+            advice="Take it away, or name an empty folder",
+        )  # fmt: skip
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = root / f"{os.fsdecode(_TEMPORARY_PREFIX)}{secrets.token_hex(8)}"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

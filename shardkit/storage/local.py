@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from shardkit.errors import ConfigError, StorageError
+from shardkit.storage.lock import acquire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LocalStore"]
 
 TEMPORARY_PREFIX = ".shardkit-"
+LOCK_NAME = f"{TEMPORARY_PREFIX}lock"
 
 
 class LocalStore:
@@ -85,11 +87,34 @@ class LocalStore:
         with self._errors(name, "delete"):
             self.path(name).unlink(missing_ok=True)
 
+    def has_temporary(self) -> bool:
+        """Whether there are temporary files: of writers at work, or of writers that were killed."""
+        with self._errors("", "list"):
+            return any(self.folder.glob(f"{TEMPORARY_PREFIX}*"))
+
     def delete_temporary(self) -> None:
-        """Delete what writers that were killed left behind. Only for the one who owns the folder."""
+        """Delete what writers that were killed left behind. Only for the one who holds the lock."""
         with self._errors("", "clean"):
             for left in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
-                left.unlink(missing_ok=True)
+                if left.name != LOCK_NAME:
+                    left.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder, which is made if need be, as the only one who writes in it.
+
+        Raises:
+            ConfigError: Another run holds it.
+            StorageError: It cannot be made or locked.
+        """
+        with self._errors("", "lock"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            held = acquire(self.folder / LOCK_NAME)
+        try:
+            yield
+        finally:
+            with self._errors("", "unlock"):
+                held.release()
 
     @contextlib.contextmanager
     def _errors(self, name: str, operation: str) -> Iterator[None]:

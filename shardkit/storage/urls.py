@@ -24,15 +24,15 @@ def open_store(url: str | os.PathLike[str]) -> LocalStore:
         The store. Nothing is read or made yet.
 
     Raises:
-        ConfigError: The URL's scheme is not one that shardkit reads.
+        ConfigError: It is no path, or the URL's scheme is not one that shardkit reads.
     """
-    text = os.fspath(url)
-    found = _SCHEME.match(text)
-    if not text:
-        raise ConfigError("the place of a data set is empty", setting="url", value=text)
-    if found is None:
+    text = _as_text(url)
+    if _SCHEME.match(text) is None:
         return LocalStore(text)
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError as exc:
+        raise ConfigError(f"not a URL: {exc}", setting="url", value=text) from exc
     if parts.scheme != "file":
         raise ConfigError(
             f"shardkit does not read {parts.scheme}:// URLs", setting="url", value=f"{parts.scheme}://…",
@@ -40,4 +40,17 @@ def open_store(url: str | os.PathLike[str]) -> LocalStore:
         )  # fmt: skip
     if parts.netloc not in {"", "localhost"}:
         raise ConfigError("a file:// URL names no host", setting="url", value=text, advice="Write file:///path")
-    return LocalStore(unquote(parts.path))
+    return LocalStore(_as_text(unquote(parts.path)))
+
+
+def _as_text(url: str | os.PathLike[str]) -> str:
+    """A path or URL as text that the system can take."""
+    try:
+        text = os.fsdecode(url)
+        os.fsencode(text)
+    except (TypeError, UnicodeError) as exc:
+        raise ConfigError(f"the place of a data set is a path or a URL: {exc}", setting="url", value=url) from exc
+    if not text or "\0" in text:
+        what = "has a zero byte" if text else "is empty"
+        raise ConfigError(f"the place of a data set {what}", setting="url", value=text)
+    return text

@@ -48,6 +48,8 @@ def test_pickling_keeps_everything(error):
 def test_the_tree():
     assert issubclass(errors.ManifestError, errors.FormatError)
     for name in errors.__all__:
+        if name == "ShardkitWarning":
+            continue
         kind = getattr(errors, name)
         assert issubclass(kind, errors.ShardkitError)
         assert name in errors.__doc__

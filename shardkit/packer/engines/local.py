@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -10,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from shardkit.errors import PackError, ShardkitError
-from shardkit.packer.engines.worker import read_message, write_message
+from shardkit.packer.engines.worker import read_message, unexpected, write_message
 from shardkit.packer.shard import pack_shard
 
 if TYPE_CHECKING:
@@ -71,18 +72,18 @@ class _Pool:
         # The worker finds modules where this process does, however this one was started.
         code = f"import sys, json; sys.path[:] = json.loads({json.dumps(json.dumps(sys.path))}); "
         code += "from shardkit.packer.engines.worker import main; main()"
-        self._processes = [
-            subprocess.Popen(  # noqa: S603 (our own interpreter and code)
-                [sys.executable, "-c", code],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,
-            )
-            for _ in range(workers)
-        ]
-        self._threads = [threading.Thread(target=self._feed, args=(p,), daemon=True) for p in self._processes]
-        for thread in self._threads:
-            thread.start()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._threads: list[threading.Thread] = []
+        try:
+            for _ in range(workers):
+                self._processes.append(_started(code))
+            for process in self._processes:
+                thread = threading.Thread(target=self._feed, args=(process,), daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        except BaseException:
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         left = self._num_tasks
@@ -100,8 +101,11 @@ class _Pool:
                 while (message := read_message(process.stdout))[0] == "progress":
                     self._messages.put(message)
             except (EOFError, OSError):
-                message = ("failed", self._died(process, task))
-                self._messages.put(message)
+                self._messages.put(("failed", self._died(process, task)))
+                return self._give_up()
+            except Exception as exc:  # noqa: BLE001 (a thread that ended here would leave the packer waiting)
+                process.kill()
+                self._messages.put(("failed", unexpected(f"no answer could be read about {task.name}", exc)))
                 return self._give_up()
             self._messages.put(message)
         process.stdin.close()
@@ -127,10 +131,24 @@ class _Pool:
         """Stop the workers and wait for them."""
         for process in self._processes:
             process.kill()
-        for process, thread in zip(self._processes, self._threads, strict=True):
             self._tasks.put(None)
-            process.wait()
+        for thread in self._threads:
             thread.join()
+        for process in self._processes:
+            process.wait()
             for pipe in (process.stdin, process.stdout):
                 assert pipe is not None
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
+def _started(code: str) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(  # noqa: S603 (our own interpreter and code)
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        raise PackError(f"a worker cannot be started: {exc.strerror}", advice="Use fewer with --workers") from exc

@@ -11,12 +11,13 @@ import pickle
 import queue
 import sys
 import threading
+import traceback
 from typing import IO, Any
 
-from shardkit.errors import ShardkitError
+from shardkit.errors import PackError, ShardkitError
 from shardkit.packer.shard import pack_shard
 
-__all__ = ["main", "read_message", "write_message"]
+__all__ = ["main", "read_message", "unexpected", "write_message"]
 
 _LENGTH_BYTES = 8
 
@@ -62,23 +63,49 @@ def main() -> None:
     idle.set()
     threading.Thread(target=_receive, args=(tasks, idle), daemon=True).start()
     while (message := tasks.get()) is not None:
-        task, dest, check = message
-        try:
-            row = pack_shard(
-                task, dest, check, lambda pictures, size: write_message(sink, ("progress", pictures, size))
-            )
-            outcome: tuple[Any, ...] = ("done", row)
-        except ShardkitError as exc:
-            outcome = ("failed", exc)
+        outcome = _outcome(message, sink)
         idle.set()
         write_message(sink, outcome)
+
+
+def unexpected(what: str, exc: Exception) -> PackError:
+    """An error that nobody foresaw as one that can be sent and shown.
+
+    Args:
+        what: What failed.
+        exc: Why.
+
+    Returns:
+        The error; its note is the traceback.
+    """
+    error = PackError(f"{what}: {type(exc).__name__}: {exc}", advice="This is a fault of shardkit's: please report it")
+    error.add_note("".join(traceback.format_exception(exc)))
+    return error
+
+
+def _outcome(message: Any, sink: IO[bytes]) -> tuple[Any, ...]:
+    if isinstance(message, Exception):
+        return ("failed", unexpected("a worker could not read its task", message))
+    task, dest, check = message
+    try:
+        row = pack_shard(task, dest, check, lambda pictures, size: write_message(sink, ("progress", pictures, size)))
+    except ShardkitError as exc:
+        return ("failed", exc)
+    except Exception as exc:  # noqa: BLE001 (whatever it is, the packer must hear of it)
+        return ("failed", unexpected(f"packing {task.name} failed", exc))
+    return ("done", row)
 
 
 def _receive(tasks: queue.SimpleQueue[Any], idle: threading.Event) -> None:
     """Take tasks from the parent. When it is killed, a worker that went on would write into the next run's shards."""
     try:
         while True:
-            message = read_message(sys.stdin.buffer)
+            try:
+                message = read_message(sys.stdin.buffer)
+            except EOFError:
+                raise
+            except Exception as exc:  # noqa: BLE001 (a thread that ended here would leave the packer waiting)
+                message = exc
             idle.clear()
             tasks.put(message)
     except EOFError:

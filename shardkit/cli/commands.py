@@ -1,0 +1,163 @@
+"""The commands. Libraries are imported inside them, so that `shardkit --help` answers at once."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shardkit._version import __version__
+from shardkit.cli.order import explain, find
+from shardkit.cli.stop import unwind_when_stopped
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="shardkit",
+    help="Pack labelled pictures into tar shards, and look after them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class CheckChoice(StrEnum):
+    """How thoroughly each picture is looked at."""
+
+    header = "header"
+    decode = "decode"
+
+
+class ClassFromChoice(StrEnum):
+    """Which folders name a picture's class."""
+
+    top = "top"
+    path = "path"
+
+
+DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="The folder that holds the data set.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"shardkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
+) -> None:
+    # --version is acted on by its callback, and --debug by `main`, which runs outside of typer.
+    del version, debug
+
+
+@app.command()
+def pack(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SRC", help="A folder of class folders, or a table: .csv, .tsv, .jsonl, .parquet."),
+    ],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="The folder of the data set to be made.")],
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME=FRACTION,…", help="Splits, such as train=0.9,val=0.1.")
+    ] = None,
+    stratify: Annotated[bool, typer.Option("--stratify", help="Cut each class at the exact proportions.")] = False,
+    shard_size: Annotated[str, typer.Option(metavar="SIZE", help="The most bytes in a shard.")] = "64MiB",
+    shard_samples: Annotated[int | None, typer.Option(metavar="N", help="The most samples in a shard.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the splits and the shuffle.")] = 0,
+    shuffle: Annotated[bool, typer.Option(help="Shuffle over the whole split, or leave sorted by path.")] = True,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes; one for each core without it.")] = None,
+    check: Annotated[
+        CheckChoice, typer.Option(help="Look at each picture's header and end, or decode it whole.")
+    ] = CheckChoice.header,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is at DEST.")] = False,
+    class_from: Annotated[
+        ClassFromChoice, typer.Option(help="The class is the first folder of a path, or the whole of it.")
+    ] = ClassFromChoice.top,
+    follow_symlinks: Annotated[
+        bool, typer.Option("--follow-symlinks", help="Take links that lead out of SRC or to folders.")
+    ] = False,
+    path_column: Annotated[str | None, typer.Option(metavar="NAME", help="The table's column of paths.")] = None,
+    label_column: Annotated[str | None, typer.Option(metavar="NAME", help="The table's column of labels.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="What the table's paths are relative to; its own folder.")
+    ] = None,
+) -> None:
+    """Pack labelled pictures into tar shards.
+
+    Stopped at any moment, even killed, and run again, it goes on where it was and ends with the same bytes.
+    """
+    from shardkit.cli.words import packed_words
+    from shardkit.packer import pack as run_pack
+
+    unwind_when_stopped()
+    result = run_pack(
+        source, dest, split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples,
+        seed=seed, shuffle=shuffle, workers=workers, check=check.value, overwrite=overwrite,
+        class_from=class_from.value, follow_symlinks=follow_symlinks, path_column=path_column,
+        label_column=label_column, root=root,
+    )  # fmt: skip
+    typer.echo(packed_words(result))
+
+
+@app.command()
+def info(
+    dataset: DatasetArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    classes: Annotated[
+        bool, typer.Option("--classes", help="Count classes, picture formats and sizes too: reads every sample table.")
+    ] = False,
+) -> None:
+    """Say what is in a data set."""
+    from shardkit.cli.words import info_words
+    from shardkit.manifest.info import describe
+
+    found = describe(dataset, count=classes)
+    typer.echo(json.dumps(found, indent=1) if as_json else info_words(found))
+
+
+@app.command()
+def verify(dataset: DatasetArgument) -> None:
+    """Check every digest and every count of a data set."""
+    from tqdm import tqdm
+
+    from shardkit.manifest.verify import verify as run_verify
+    from shardkit.units import format_bytes
+
+    with tqdm(unit="B", unit_scale=True, disable=None) as bar:
+        report = run_verify(dataset, on_progress=lambda _name, size: bar.update(size))
+    for problem in report.problems:
+        typer.echo(f"shardkit: damaged: {problem}", err=True)
+    if report.problems:
+        typer.echo(f"{len(report.problems)} of {report.num_shards} shards are damaged", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"whole: {report.num_samples:,} samples in {report.num_shards} shards, {format_bytes(report.num_bytes)}")
+
+
+@app.command()
+def unpack(
+    dataset: DatasetArgument,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Where the pictures go: a new or empty folder, or one that was stopped."),
+    ],
+    split: Annotated[str | None, typer.Option(metavar="NAME", help="One split only.")] = None,
+) -> None:
+    """Write the pictures back under the names they had, byte for byte."""
+    from shardkit.packer import unpack as run_unpack
+
+    unwind_when_stopped()
+    count = run_unpack(dataset, folder, split=split)
+    typer.echo(f"{count:,} pictures written to {folder}")
+
+
+app.command()(explain)
+app.command()(find)
