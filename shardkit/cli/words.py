@@ -29,17 +29,20 @@ def packed_words(result: PackResult) -> str:
     samples = sum(split.num_samples for split in splits.values())
     shards = sum(split.num_shards for split in splits.values())
     size = sum(split.num_bytes for split in splits.values())
-    what = f"{samples:,} pictures of {len(result.manifest.classes)} classes in {shards} shards, {format_bytes(size)}"
+    what = f"{_count(samples, 'picture')} of {_count(len(result.manifest.classes), 'class', 'classes')} in "
+    what += f"{_count(shards, 'shard')}, {format_bytes(size)}"
     if result.already_packed:
         lines = [f"already packed: {what}, at {result.dest} (told by names, sizes and labels; --overwrite packs anew)"]
     else:
         rate = f"{samples / max(result.seconds, 1e-9):,.0f} pictures/s"
         lines = [f"packed {what}, at {result.dest} in {result.seconds:.1f} s ({rate})"]
     if result.num_kept_shards:
-        lines.append(f"{result.num_kept_shards} shards were there already from an earlier run")
+        lines.append(f"{_count(result.num_kept_shards, 'shard')} kept from an earlier run")
     if result.replaced_unfinished:
         lines.append("replaced what an unfinished run of other pictures or options had left there")
-    lines += [f"  {name}: {split.num_samples:,} in {split.num_shards} shards" for name, split in splits.items()]
+    lines += [
+        f"  {name}: {split.num_samples:,} in {_count(split.num_shards, 'shard')}" for name, split in splits.items()
+    ]
     if result.ignored:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(result.ignored.items()))
         lines.append(f"passed over what is no picture: {kinds}")
@@ -75,8 +78,12 @@ def info_words(found: dict[str, Any]) -> str:
         lines.append("widths: {} to {} pixels".format(*found["picture_widths"]))
     else:
         shown = ", ".join(classes[:_SHOWN_CLASSES]) + (", …" if len(classes) > _SHOWN_CLASSES else "")
-        lines.append(f"{len(classes)} classes: {shown}")
+        lines.append(f"{_count(len(classes), 'class', 'classes')}: {shown}")
     return "\n".join(lines)
+
+
+def _count(number: int, one: str, several: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
