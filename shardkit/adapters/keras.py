@@ -95,7 +95,9 @@ class KerasDataset(keras.utils.PyDataset):  # type: ignore[misc]
             self._read_by = None
             if (taken := self.loader.take_over()) is not None:
                 taken.endless = self.repeat
+                # At once: an iterator that Keras makes now may only be drawn from in a later epoch.
                 self._handover, self._used_up = taken, False
+                self._rewind()
 
     def on_epoch_end(self) -> None:
         """Called by Keras when it has iterated, and to start afresh."""
