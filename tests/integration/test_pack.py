@@ -25,11 +25,6 @@ import shardkit
 COMMAND = [sys.executable, "-m", "shardkit.cli"]
 
 
-@pytest.fixture
-def photos(tmp_path):
-    return write_pictures(tmp_path / "photos", 60)
-
-
 def keys_of(dataset, split="train"):
     return shardkit.Loader(dataset, split, image_size=(8, 8)).keys()
 
@@ -364,18 +359,24 @@ def test_killed_at_twenty_moments_and_gone_on_it_gives_the_same_bytes(tmp_path):
     assert killed >= 10
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_it_ends_at_once_and_says_how_to_go_on(tmp_path, how, code):
-    source = write_pictures(tmp_path / "photos", 2000, size=12)
+def packing(source, dest):
+    """A packing run in two processes that is well under way."""
     process = subprocess.Popen(
-        [*COMMAND, "pack", source, tmp_path / "shards", "--shard-samples", "10", "--workers", "2"],
+        [*COMMAND, "pack", source, dest, "--shard-samples", "10", "--workers", "2"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 30
-    while not (tmp_path / "shards").is_dir() or len(list((tmp_path / "shards").iterdir())) < 6:
+    while not dest.is_dir() or len(list(dest.iterdir())) < 6:
         assert time.monotonic() < deadline
         assert process.poll() is None, "it ended before it could be stopped"
         time.sleep(0.005)
+    return process
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_it_ends_at_once_and_says_how_to_go_on(tmp_path, how, code):
+    source = write_pictures(tmp_path / "photos", 2000, size=12)
+    process = packing(source, tmp_path / "shards")
     process.send_signal(how)
     _, said = process.communicate(timeout=10)
     assert process.returncode == code
@@ -388,14 +389,7 @@ def test_stopped_it_ends_at_once_and_says_how_to_go_on(tmp_path, how, code):
 
 def test_a_killed_worker_is_an_error_and_not_a_hang(tmp_path):
     source = write_pictures(tmp_path / "photos", 2000, size=12)
-    process = subprocess.Popen(
-        [*COMMAND, "pack", source, tmp_path / "shards", "--shard-samples", "10", "--workers", "2"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "shards").is_dir() or len(list((tmp_path / "shards").iterdir())) < 6:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    process = packing(source, tmp_path / "shards")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
     _, said = process.communicate(timeout=30)

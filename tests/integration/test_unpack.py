@@ -15,17 +15,6 @@ import shardkit
 COMMAND = [sys.executable, "-m", "shardkit.cli"]
 
 
-@pytest.fixture
-def photos(tmp_path):
-    return write_pictures(tmp_path / "photos", 60)
-
-
-@pytest.fixture
-def packed(photos, tmp_path):
-    shardkit.pack(photos, tmp_path / "shards", shard_samples=10, workers=1)
-    return tmp_path / "shards"
-
-
 def table_of(folder, names):
     with (folder / "t.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
