@@ -17,8 +17,9 @@ from shardkit.loader.order import EpochOrder
 from shardkit.loader.quality import ShuffleQuality, measure_shuffle
 from shardkit.loader.ranks import share_of, warn_of_shared_chunks
 from shardkit.loader.read import LocalReader
-from shardkit.loader.rows import KeyLookup, RowCache
+from shardkit.loader.rows import RowArena
 from shardkit.loader.state import Handover, Position, make_state, read_state
+from shardkit.loader.tables import KeyLookup, TableCache
 from shardkit.manifest import open_dataset
 from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
 from shardkit.storage import HasPaths
@@ -89,7 +90,7 @@ class Loader:
         self._decoder = self._decode.decoder()
         # Without labels there is nothing to weigh, and Keras would take the weights for labels.
         self._weight = None if self._decode.label_mode is None else self._share.sample_weight(self._order)
-        self._rows = RowCache(self._dataset, self._split, self._order.chunk_samples)
+        self._tables = TableCache(self._dataset, self._split)
         self._skips = Skips(self._runtime.max_skipped if self._runtime.on_error == "skip" else None)
         self._next = self._handed_out = Position(0, 0)
         self._handover: Handover | None = None
@@ -338,7 +339,7 @@ class Loader:
         """
         found: list[str] = []
         for step, samples in EpochOrder(self._order, epoch).batches(self._share):
-            found += self._rows.keys(samples)
+            found += self._tables.keys(samples)
             if padding:
                 found += [""] * (self.batch_length(step) - len(samples))
         return found
@@ -367,17 +368,20 @@ class Loader:
         numbers = self._order
         live = numbers.lanes * (2 * numbers.span // numbers.chunk_samples + 3) if numbers.shuffled else 2
         live = min(live, -(-numbers.num_samples // numbers.chunk_samples))
+        arena = RowArena(self._tables, self._split, numbers.chunk_samples, live)
         for step, samples in steps:
+            rows = arena.locate(samples, reader.announce)
+            arena.release(rows)
             yield BatchJob(
                 epoch=order.epoch,
                 step=step,
-                rows=self._rows.locate(samples, live, reader.announce),
+                rows=rows,
                 num_rows=share.length(numbers, step),
                 label_mode=self._decode.label_mode,
                 num_classes=len(self.class_names),
                 weight=self._weight,
                 reader=reader,
                 decoder=decoder,
-                keys=KeyLookup(self._rows, samples),
+                keys=KeyLookup(self._tables, samples),
                 skips=self._skips,
             )

@@ -13,7 +13,7 @@ import xxhash
 from shardkit.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
-    from shardkit.loader.rows import Rows
+    from shardkit.loader.rows import Piece
     from shardkit.manifest import Split
     from shardkit.storage import HasPaths
 
@@ -39,16 +39,14 @@ class LocalReader:
         self._open: OrderedDict[int, _OpenShard] = OrderedDict()
         self._lock = threading.Lock()
 
-    def announce(self, rows: Rows) -> None:
+    def announce(self, piece: Piece) -> None:
         """Tell the kernel that a run of samples of one shard will be read soon.
 
         Args:
-            rows: The samples, in the order in which they lie.
+            piece: The samples.
         """
-        start = int(rows.offset[0])
-        length = int(rows.offset[-1] + rows.size[-1]) - start
         # Best effort: without it the bytes are read all the same, only later.
-        self._shard(int(rows.shard[0])).advise(start, length)
+        self._shard(piece.shard).advise(piece.first_byte, piece.num_bytes)
 
     def read(self, shard: int, offset: int, size: int, digest: int) -> bytes:
         """A field's bytes.

@@ -1,25 +1,27 @@
-"""From sample numbers to where their bytes lie: the rows of the sample tables that a batch needs, and no others."""
+"""From sample numbers to where their bytes lie: the rows of live chunks, and no others."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from shardkit.loader.tables import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from shardkit.manifest import DataSet, SampleTable, Split
+    from shardkit.loader.tables import TableCache
+    from shardkit.manifest import Split
 
-__all__ = ["KeyLookup", "RowCache", "Rows"]
+__all__ = ["Piece", "RowArena", "Rows"]
 
-# Tables are cached by the rows they hold: 60 bytes or so a row, keys not counted.
-_MAX_TABLE_ROWS = 1_000_000
+_SIZE = COLUMNS.index("size")
+_NOT_READ = -1  # a size that no sample has
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,153 +29,206 @@ class Rows:
     """Where some samples lie.
 
     Attributes:
-        shard: ``(n,)`` int64, the shard's number in the split.
-        row: ``(n,)`` int64, the row in the shard's sample table.
-        offset: ``(n,)`` int64, of the image, in bytes from the start of the shard.
-        size: ``(n,)`` int64, of the image, in bytes.
-        digest: ``(n,)`` uint64, xxh3_64 of the image.
-        label: ``(n,)`` int64.
+        numbers: ``(n, 6)`` int64, columns as in `COLUMNS`.
+        place: ``(n,)`` int64, the samples' places in the arena.
     """
 
-    shard: NDArray[np.int64]
-    row: NDArray[np.int64]
-    offset: NDArray[np.int64]
-    size: NDArray[np.int64]
-    digest: NDArray[np.uint64]
-    label: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    place: NDArray[np.int64]
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """``(n,)`` int64, the row in the shard's sample table."""
+        return self.numbers[:, 0]
+
+    @property
+    def offset(self) -> NDArray[np.int64]:
+        """``(n,)`` int64, of the image, in bytes from the start of the shard."""
+        return self.numbers[:, 1]
+
+    @property
+    def size(self) -> NDArray[np.int64]:
+        """``(n,)`` int64, of the image, in bytes."""
+        return self.numbers[:, 2]
+
+    @property
+    def digest(self) -> NDArray[np.uint64]:
+        """``(n,)`` uint64, xxh3_64 of the image."""
+        return self.numbers[:, 3].view(np.uint64)
+
+    @property
+    def label(self) -> NDArray[np.int64]:
+        """``(n,)`` int64."""
+        return self.numbers[:, 4]
+
+    @property
+    def shard(self) -> NDArray[np.int64]:
+        """``(n,)`` int64, the shard's number in the split."""
+        return self.numbers[:, 5]
 
     def __len__(self) -> int:
-        return len(self.row)
+        return len(self.numbers)
 
 
-_COLUMNS = ("shard", "row", "offset", "size", "digest", "label")
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """The part of a chunk that lies in one shard, just come into the arena.
 
-
-class RowCache:
-    """The rows of live chunks, in one arena, so that a batch is found by a few array look-ups.
-
-    Safe to use from several threads.
-
-    Args:
-        dataset: The data set.
-        split: The split.
-        chunk_samples: Samples in a chunk.
+    Attributes:
+        start: The place of its first sample in the arena; the others follow.
+        numbers: ``(n, 6)`` int64, its rows, columns as in `COLUMNS`.
     """
 
-    def __init__(self, dataset: DataSet, split: Split, chunk_samples: int) -> None:
-        self._dataset = dataset
+    start: int
+    numbers: NDArray[np.int64]
+
+    @property
+    def shard(self) -> int:
+        """The shard's number in the split."""
+        return int(self.numbers[0, 5])
+
+    @property
+    def first_byte(self) -> int:
+        """Where the first image starts, in bytes from the start of the shard."""
+        return int(self.numbers[0, 1])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes from there to the end of the last image."""
+        return int(self.numbers[-1, 1] + self.numbers[-1, 2]) - self.first_byte
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+class RowArena:
+    """The rows of live chunks in one block of memory, so that a batch is found by a few array look-ups.
+
+    A chunk has a slot from its first use to its last, or until the slot is needed for another; what is used between
+    `locate` and `release` keeps its slot. One thread at a time may locate; any may release.
+
+    Args:
+        tables: The sample tables.
+        split: The split.
+        chunk_samples: Samples in a chunk.
+        live_chunks: How many chunks are worth keeping: those that the order comes back to.
+    """
+
+    def __init__(self, tables: TableCache, split: Split, chunk_samples: int, live_chunks: int) -> None:
+        self._tables = tables
         self._split = split
         self._length = chunk_samples
-        self._tables: OrderedDict[int, SampleTable] = OrderedDict()
-        self._table_rows = 0
-        self._slots: OrderedDict[int, int] = OrderedDict()
-        self._arena: dict[str, NDArray[Any]] = {}
-        self._num_slots = 0
+        self._most_slots = live_chunks
+        self._rows = np.empty((0, len(COLUMNS)), dtype=np.int64)
+        self._chunk = np.empty(0, dtype=np.int64)  # of each slot, -1 where it is free
+        self._left = np.empty(0, dtype=np.int64)  # samples of it that have not come up yet
+        self._used = np.empty(0, dtype=np.int64)  # when it was last used
+        self._pins = np.empty(0, dtype=np.int64)  # how many users it has now
+        self._sorted = np.empty(0, dtype=np.int64)  # slots by their chunk
+        self._clock = 0
         self._lock = threading.Lock()
 
-    def locate(
-        self, samples: NDArray[np.int64], live_chunks: int, on_chunk: Callable[[Rows], None] | None = None
-    ) -> Rows:
+    @property
+    def num_places(self) -> int:
+        """Places for samples there are now; grows with the first batches and then no more."""
+        return len(self._rows)
+
+    def locate(self, samples: NDArray[np.int64], on_piece: Callable[[Piece], None] | None = None) -> Rows:
         """Where samples lie.
 
         Args:
             samples: ``(n,)`` sample numbers in the split.
-            live_chunks: How many chunks are worth keeping: those that the order comes back to.
-            on_chunk: Called with the rows of each chunk that comes in, shard by shard, for reading ahead.
+            on_piece: Called for each part of a chunk that comes in, for reading ahead.
 
         Returns:
-            Their rows, in the order asked for.
+            Their rows, in the order asked for. Their chunks keep their places until `release`.
+
+        Raises:
+            ManifestError: A sample table is missing or damaged.
+        """
+        chunks, within = np.divmod(samples, self._length)
+        with self._lock:
+            slots = self._slots_of(chunks)
+        place = slots * self._length + within
+        missing = np.flatnonzero(self._rows[place, _SIZE] == _NOT_READ)
+        if len(missing):
+            for piece in self._read(samples[missing], slots[missing]):
+                if on_piece is not None:
+                    on_piece(piece)
+        return Rows(self._rows[place], place)
+
+    def release(self, rows: Rows) -> None:
+        """Say that samples have been used, after which their places may be given to others.
+
+        Args:
+            rows: What `locate` gave.
         """
         with self._lock:
-            chunks, within = np.divmod(samples, self._length)
-            distinct, place = np.unique(chunks, return_inverse=True)
-            self._make_room(max(live_chunks, len(distinct)))
-            slots = np.array([self._slot(int(chunk), on_chunk) for chunk in distinct], dtype=np.int64)
-            at = slots[place] * self._length + within
-            return Rows(*(self._arena[name][at] for name in _COLUMNS))
+            np.subtract.at(self._pins, rows.place // self._length, 1)
 
-    def keys(self, samples: NDArray[np.int64]) -> list[str]:
-        """The samples' keys, in the order asked for."""
-        shards = np.searchsorted(self._split.starts, samples, side="right") - 1
-        found: list[str] = [""] * len(samples)
-        with self._lock:
-            for shard in np.unique(shards):
-                keys = self._table(int(shard)).keys
-                for place in np.flatnonzero(shards == shard):
-                    found[place] = keys[int(samples[place] - self._split.starts[shard])]
-        return found
+    def _slots_of(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The slot of each chunk; new ones are given to chunks that have none."""
+        slots, found = self._look_up(chunks)
+        if not found.all():
+            self._admit(np.unique(chunks[~found]), slots[found])
+            slots, found = self._look_up(chunks)
+        self._clock += 1
+        self._used[slots] = self._clock
+        np.add.at(self._pins, slots, 1)
+        np.subtract.at(self._left, slots, 1)
+        return slots
 
-    def _make_room(self, slots: int) -> None:
-        if slots <= self._num_slots:
-            return
-        self._num_slots = max(slots, min(2 * self._num_slots, 1 << 20))
-        kinds = {"digest": np.uint64}
-        for name in _COLUMNS:
-            grown = np.zeros(self._num_slots * self._length, dtype=kinds.get(name, np.int64))
-            old = self._arena.get(name)
-            if old is not None:
-                grown[: len(old)] = old
-            self._arena[name] = grown
+    def _look_up(self, chunks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        if not len(self._sorted):
+            return np.zeros_like(chunks), np.zeros(len(chunks), dtype=bool)
+        at = np.searchsorted(self._chunk[self._sorted], chunks)
+        slots = self._sorted[np.minimum(at, len(self._sorted) - 1)]
+        return slots, self._chunk[slots] == chunks
 
-    def _slot(self, chunk: int, on_chunk: Callable[[Rows], None] | None) -> int:
-        slot = self._slots.get(chunk)
-        if slot is not None:
-            self._slots.move_to_end(chunk)
-            return slot
-        # Read before a place is taken: what fails here must leave no place half filled.
-        parts = list(self._read(chunk))
-        # A free place, or that of the longest unused chunk; should this batch still come to that one, it is read again.
-        full = len(self._slots) == self._num_slots
-        slot = self._slots.popitem(last=False)[1] if full else len(self._slots)
-        last = slot * self._length
-        for rows in parts:
-            start, last = last, last + len(rows)
-            for name in _COLUMNS:
-                self._arena[name][start:last] = getattr(rows, name)
-        self._slots[chunk] = slot
-        if on_chunk is not None:
-            for rows in parts:
-                on_chunk(rows)
-        return slot
+    def _admit(self, chunks: NDArray[np.int64], in_use: NDArray[np.int64]) -> None:
+        """Give slots to chunks: free ones, then those that are used up, then those that were not used for longest."""
+        may_go = self._pins == 0
+        may_go[in_use] = False
+        spare = may_go & ((self._chunk < 0) | (self._left <= 0))
+        lacking = len(chunks) - int(spare.sum())
+        if lacking > 0 and len(self._chunk) < self._most_slots:
+            self._grow(min(self._most_slots, max(2 * len(self._chunk), len(self._chunk) + lacking)))
+            return self._admit(chunks, in_use)
+        # What may not go because somebody uses it makes the arena larger than planned, whatever the plan was.
+        if len(chunks) > int(may_go.sum()):
+            self._grow(len(self._chunk) + len(chunks) - int(may_go.sum()))
+            return self._admit(chunks, in_use)
+        candidates = np.flatnonzero(may_go)
+        rank = np.where(spare[candidates], -1, self._used[candidates])
+        given = candidates[np.argsort(rank, kind="stable")[: len(chunks)]]
+        first = chunks * self._length
+        self._chunk[given] = chunks
+        self._left[given] = np.minimum(first + self._length, self._split.num_samples) - first
+        self._rows.reshape(len(self._chunk), self._length, -1)[given, :, _SIZE] = _NOT_READ
+        live = np.flatnonzero(self._chunk >= 0)
+        self._sorted = live[np.argsort(self._chunk[live])]
+        return None
 
-    def _read(self, chunk: int) -> Iterator[Rows]:
-        """A chunk's rows, shard by shard."""
+    def _grow(self, num_slots: int) -> None:
+        more = num_slots - len(self._chunk)
+        grown = np.zeros((num_slots * self._length, len(COLUMNS)), dtype=np.int64)
+        grown[: len(self._rows)] = self._rows
+        self._rows = grown
+        self._chunk = np.concatenate([self._chunk, np.full(more, -1)])
+        self._left, self._used, self._pins = (
+            np.concatenate([old, np.zeros(more, dtype=np.int64)]) for old in (self._left, self._used, self._pins)
+        )
+
+    def _read(self, samples: NDArray[np.int64], slots: NDArray[np.int64]) -> Iterator[Piece]:
+        """Bring in the parts of chunks that samples lie in, shard by shard."""
         starts = self._split.starts
-        sample = chunk * self._length
-        stop = min(sample + self._length, self._split.num_samples)
-        while sample < stop:
-            shard = int(np.searchsorted(starts, sample, side="right")) - 1
-            end = min(stop, int(starts[shard + 1]))
-            rows = np.arange(sample, end) - starts[shard]
-            table = self._table(shard)
-            image = table.fields["image"]
-            yield Rows(
-                np.full(len(rows), shard), rows, image.offset[rows], image.size[rows], image.xxh3_64[rows],
-                table.labels[rows],
-            )  # fmt: skip
-            sample = end
-
-    def _table(self, shard: int) -> SampleTable:
-        table = self._tables.get(shard)
-        if table is None:
-            table = self._dataset.sample_table(self._split.shards[shard], whole=False)
-            self._tables[shard] = table
-            self._table_rows += len(table)
-            while self._table_rows > _MAX_TABLE_ROWS and len(self._tables) > 1:
-                self._table_rows -= len(self._tables.popitem(last=False)[1])
-        self._tables.move_to_end(shard)
-        return table
-
-
-class KeyLookup:
-    """The keys of some samples, looked up when they are asked for."""
-
-    __slots__ = ("_rows", "_samples")
-
-    def __init__(self, rows: RowCache, samples: NDArray[np.int64]) -> None:
-        self._rows = rows
-        self._samples = samples
-
-    def __call__(self) -> list[str]:
-        """The keys."""
-        return self._rows.keys(self._samples)
+        shards = np.searchsorted(starts, samples, side="right") - 1
+        _, first = np.unique(shards * len(self._chunk) + slots, return_index=True)
+        for shard, slot, sample in zip(*(values[first].tolist() for values in (shards, slots, samples)), strict=True):
+            chunk_start = sample // self._length * self._length
+            start = max(chunk_start, int(starts[shard]))
+            stop = min(chunk_start + self._length, int(starts[shard + 1]))
+            numbers = self._tables.numbers(shard)[start - int(starts[shard]) : stop - int(starts[shard])]
+            place = slot * self._length + start - chunk_start
+            self._rows[place : place + len(numbers)] = numbers
+            yield Piece(place, numbers)

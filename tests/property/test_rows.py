@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardkit.loader.rows import RowCache
+from shardkit.loader.rows import RowArena
+from shardkit.loader.tables import TableCache
 from shardkit.manifest import (
     DataSet,
     FieldColumns,
@@ -71,16 +72,26 @@ def test_rows_are_right_whatever_was_asked_before(sizes, chunk_samples, live_chu
         dataset, split = make_split(Path(folder), sizes)
         total = sum(sizes)
         assert split.starts.tolist() == [0, *np.cumsum(sizes)]
-        cache = RowCache(dataset, split, chunk_samples)
+        tables = TableCache(dataset, split)
+        arena = RowArena(tables, split, chunk_samples, live_chunks)
+        held = []
         shard_of = np.repeat(np.arange(len(sizes)), sizes)
         announced = []
         for _ in range(12):
             samples = rng.integers(0, total, rng.integers(1, 40))
-            rows = cache.locate(samples, live_chunks, announced.append)
+            rows = arena.locate(samples, announced.append)
+            held.append((samples, rows))
             assert rows.shard.tolist() == shard_of[samples].tolist()
             assert rows.row.tolist() == (samples - split.starts[rows.shard]).tolist()
             assert rows.offset.tolist() == (rows.row * 512).tolist()
             assert rows.label.tolist() == (samples % 7).tolist()
             assert rows.digest.tolist() == [int(sample) + 2**63 for sample in samples]
-            assert cache.keys(samples) == [str(sample) for sample in samples]
-        assert all(len(set(rows.shard.tolist())) == 1 for rows in announced)
+            assert tables.keys(samples) == [str(sample) for sample in samples]
+            # A place stays a sample's own until it is released, whatever came in meanwhile.
+            owner = dict(zip(rows.place.tolist(), samples.tolist(), strict=True))
+            for others, other in held[:-1]:
+                for place, sample in zip(other.place.tolist(), others.tolist(), strict=True):
+                    assert owner.get(place, sample) == sample
+            if rng.random() < 0.7:
+                arena.release(held.pop(rng.integers(len(held)))[1])
+        assert all(len(set(piece.numbers[:, 5].tolist())) == 1 for piece in announced)

@@ -1,0 +1,107 @@
+"""The sample tables of a split, as far as training needs them, kept while there is room."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shardkit.manifest import DataSet, SampleTable, Split
+
+__all__ = ["COLUMNS", "KeyLookup", "TableCache"]
+
+COLUMNS = ("row", "offset", "size", "digest", "label", "shard")
+_MAX_BYTES = 64 * 2**20
+# A run through keys stays within one shard for a while; more would be memory for nothing.
+_MAX_KEY_TABLES = 4
+
+
+class TableCache:
+    """Sample tables by shard, each as one block of numbers. Safe to use from several threads.
+
+    Args:
+        dataset: The data set.
+        split: The split.
+    """
+
+    def __init__(self, dataset: DataSet, split: Split) -> None:
+        self._dataset = dataset
+        self._split = split
+        self._numbers: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
+        self._num_bytes = 0
+        self._keyed: OrderedDict[int, SampleTable] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def numbers(self, shard: int) -> NDArray[np.int64]:
+        """The rows of a shard as ``(n, 6)`` int64, columns as in `COLUMNS`; digests are uint64 in the same bits.
+
+        Args:
+            shard: The shard's number in the split.
+
+        Returns:
+            The rows, in the order in which they lie in the shard.
+
+        Raises:
+            ManifestError: The table is missing or damaged.
+        """
+        with self._lock:
+            found = self._numbers.get(shard)
+            if found is None:
+                found = self._numbers[shard] = self._read(shard)
+                self._num_bytes += found.nbytes
+                while self._num_bytes > _MAX_BYTES and len(self._numbers) > 1:
+                    self._num_bytes -= self._numbers.popitem(last=False)[1].nbytes
+            self._numbers.move_to_end(shard)
+            return found
+
+    def keys(self, samples: NDArray[np.int64]) -> list[str]:
+        """The samples' keys, in the order asked for.
+
+        Args:
+            samples: ``(n,)`` sample numbers in the split.
+
+        Raises:
+            ManifestError: A table is missing or damaged.
+        """
+        shards = np.searchsorted(self._split.starts, samples, side="right") - 1
+        found: list[str] = [""] * len(samples)
+        with self._lock:
+            for shard in np.unique(shards):
+                keys = self._keyed_table(int(shard)).keys
+                for place in np.flatnonzero(shards == shard):
+                    found[place] = keys[int(samples[place] - self._split.starts[shard])]
+        return found
+
+    def _read(self, shard: int) -> NDArray[np.int64]:
+        table = self._keyed_table(shard)
+        image = table.fields["image"]
+        columns = (np.arange(len(table)), image.offset, image.size, image.xxh3_64.view(np.int64), table.labels)
+        return np.column_stack([*columns, np.full(len(table), shard)])
+
+    def _keyed_table(self, shard: int) -> SampleTable:
+        table = self._keyed.get(shard)
+        if table is None:
+            table = self._keyed[shard] = self._dataset.sample_table(self._split.shards[shard], whole=False)
+            if len(self._keyed) > _MAX_KEY_TABLES:
+                self._keyed.popitem(last=False)
+        self._keyed.move_to_end(shard)
+        return table
+
+
+class KeyLookup:
+    """The keys of some samples, looked up when they are asked for."""
+
+    __slots__ = ("_samples", "_tables")
+
+    def __init__(self, tables: TableCache, samples: NDArray[np.int64]) -> None:
+        self._tables = tables
+        self._samples = samples
+
+    def __call__(self) -> list[str]:
+        """The keys."""
+        return self._tables.keys(self._samples)
