@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shardkit.codecs.image import ImageDecoder
+    from shardkit.loader.buffers import BufferPool
     from shardkit.loader.config import LabelMode
     from shardkit.loader.read import LocalReader
     from shardkit.loader.rows import Rows
@@ -98,6 +99,7 @@ class BatchJob:
         decoder: Makes pixels of them; ``None`` hands the bytes out.
         keys: Looks up the samples' keys.
         skips: Takes bad samples.
+        buffers: Gives memory for pictures.
     """
 
     epoch: int
@@ -111,6 +113,7 @@ class BatchJob:
     decoder: ImageDecoder | None
     keys: Callable[[], list[str]]
     skips: Skips
+    buffers: BufferPool
     images: NDArray[Any] = None  # type: ignore[assignment]
     num_parts: int = 0
     bad: list[int] = None  # type: ignore[assignment]
@@ -119,7 +122,8 @@ class BatchJob:
         if self.decoder is None:
             self.images = np.empty(self.num_rows, dtype=object)
         else:
-            self.images = np.empty((self.num_rows, *self.decoder.image_size, self.decoder.channels), dtype=np.uint8)
+            shape = (self.num_rows, *self.decoder.image_size, self.decoder.channels)
+            self.images = self.buffers.take(shape, np.uint8)
         self.num_parts = max(1, -(-len(self.rows) // _PART_SAMPLES))
         self.bad = []
 

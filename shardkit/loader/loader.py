@@ -10,6 +10,7 @@ from shardkit.codecs.header import EXTENSIONS, sniff
 from shardkit.codecs.label import encode_class
 from shardkit.errors import ConfigError
 from shardkit.loader.batches import BatchJob, Skips
+from shardkit.loader.buffers import BufferPool
 from shardkit.loader.config import DecodeConfig, LoaderOptions, OrderConfig, RuntimeConfig, sorted_in
 from shardkit.loader.engine import OrderedWork
 from shardkit.loader.explain import Occurrence, explain_batch, find_sample, index_of_key
@@ -368,6 +369,8 @@ class Loader:
         numbers = self._order
         live = numbers.lanes * (2 * numbers.span // numbers.chunk_samples + 3) if numbers.shuffled else 2
         live = min(live, -(-numbers.num_samples // numbers.chunk_samples))
+        # One batch is in the user's hands and one on its way there, besides those made ahead and the one in work.
+        buffers = BufferPool(self._runtime.prefetch + 3)
         arena = RowArena(self._tables, self._split, numbers.chunk_samples, live)
         for step, samples in steps:
             rows = arena.locate(samples, reader.announce)
@@ -384,4 +387,5 @@ class Loader:
                 decoder=decoder,
                 keys=KeyLookup(self._tables, samples),
                 skips=self._skips,
+                buffers=buffers,
             )

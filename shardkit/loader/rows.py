@@ -164,7 +164,7 @@ class RowArena:
             rows: What `locate` gave.
         """
         with self._lock:
-            np.subtract.at(self._pins, rows.place // self._length, 1)
+            self._pins -= np.bincount(rows.place // self._length, minlength=len(self._pins))
 
     def _slots_of(self, chunks: NDArray[np.int64]) -> NDArray[np.int64]:
         """The slot of each chunk; new ones are given to chunks that have none."""
@@ -174,8 +174,9 @@ class RowArena:
             slots, found = self._look_up(chunks)
         self._clock += 1
         self._used[slots] = self._clock
-        np.add.at(self._pins, slots, 1)
-        np.subtract.at(self._left, slots, 1)
+        counts = np.bincount(slots, minlength=len(self._pins))
+        self._pins += counts
+        self._left -= counts
         return slots
 
     def _look_up(self, chunks: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
