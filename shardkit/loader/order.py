@@ -197,7 +197,9 @@ class EpochOrder:
         if not numbers.shuffled or len(positions) == 0:
             return np.array(positions, dtype=np.int64)
         offsets, lanes = np.divmod(positions, numbers.lanes)
-        touched, row = np.unique(lanes, return_inverse=True)
+        is_touched = np.bincount(lanes, minlength=numbers.lanes) > 0
+        touched = np.flatnonzero(is_touched)
+        row = (np.cumsum(is_touched) - 1)[lanes]
         first = int(offsets.min())
         drawn = self._draw(touched, first, int(offsets.max()) + 1)
         return self.samples_on_tape(drawn[row, offsets - first])
