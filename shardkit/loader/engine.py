@@ -14,6 +14,7 @@ import queue
 import threading
 import weakref
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -55,10 +56,22 @@ class OrderedWork(Generic[R]):
         ahead: Jobs that may be in work or done besides the one handed out, at least 1.
         on_idle: Called when the last thread has ended, which may be for a while only: the time to give back what can
             be got again, such as open files.
+        on_result: Called in the consumer's thread with each result, the seconds it was waited for, and the seconds
+            that the consumer was away before.
     """
 
-    def __init__(self, jobs: Generator[Job[R]], *, threads: int, ahead: int, on_idle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        jobs: Generator[Job[R]],
+        *,
+        threads: int,
+        ahead: int,
+        on_idle: Callable[[], None],
+        on_result: Callable[[R, float, float], None] | None = None,
+    ) -> None:
         self._core: _Core[R] = _Core(jobs, threads, ahead, on_idle)
+        self._on_result = on_result
+        self._left: float | None = None
         weakref.finalize(self, self._core.abandon).atexit = False
         atexit.register(self._core.close)
 
@@ -66,12 +79,18 @@ class OrderedWork(Generic[R]):
         return self
 
     def __next__(self) -> R:
+        asked = perf_counter()
         try:
-            return self._core.next_job().finish()
+            result = self._core.next_job().finish()
+            if self._on_result is not None:
+                got = perf_counter()
+                self._on_result(result, got - asked, 0.0 if self._left is None else asked - self._left)
+                self._left = got
         except BaseException:
             # The end, an error, or Ctrl-C while waiting: nothing goes on behind the caller's back.
             self.close()
             raise
+        return result
 
     def close(self) -> None:
         """Stop the threads and wait for them; what was made ahead is dropped."""
