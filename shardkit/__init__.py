@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StorageError,
     )
     from shardkit.loader import Loader
+    from shardkit.loader.augment import random_flip, random_resized_crop
     from shardkit.manifest import Manifest, read_manifest
     from shardkit.manifest.verify import VerifyReport, verify
     from shardkit.packer import PackResult, pack, unpack
@@ -49,6 +50,8 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "pack",
+    "random_flip",
+    "random_resized_crop",
     "read_manifest",
     "to_keras",
     "to_tf",
@@ -61,6 +64,7 @@ _HOMES = {
     "shardkit.adapters": ("Resume", "to_keras", "to_tf", "to_webdataset"),
     "shardkit.errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
     "shardkit.loader": ("Loader",),
+    "shardkit.loader.augment": ("random_flip", "random_resized_crop"),
     "shardkit.manifest": ("Manifest", "read_manifest"),
     "shardkit.manifest.verify": ("VerifyReport", "verify"),
     "shardkit.packer": ("PackResult", "pack", "unpack"),

@@ -6,11 +6,12 @@ What becomes of each kind of picture is in ``docs/reference/pictures.md``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import simplejpeg
 
+from shardkit.codecs.arrays import lay_into
 from shardkit.codecs.geometry import Box, centre_crop, centred, shown, shown_size, stored_box
 from shardkit.codecs.header import check_size, sniff
 from shardkit.codecs.jpeg import JpegFrame, check_frame, parse_jpeg
@@ -20,9 +21,16 @@ from shardkit.codecs.resize import resize_into
 from shardkit.errors import CodecError, ConfigError
 from shardkit.sample import ArraySpec
 
-__all__ = ["ColorMode", "ImageDecoder"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ColorMode", "DataFormat", "Dtype", "ImageDecoder"]
 
 ColorMode = Literal["rgb", "grayscale", "rgba"]
+DataFormat = Literal["channels_last", "channels_first"]
+Dtype = Literal["uint8", "float32", "float16"]
+
+Pixels = np.ndarray[Any, Any]
 
 _CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
 _JPEG_COLORS = {"rgb": "RGB", "grayscale": "GRAY", "rgba": "RGBA"}
@@ -33,7 +41,7 @@ _MIN_SCALE = 2  # what JPEG reduction leaves to the antialiased resize
 
 @dataclass(frozen=True, kw_only=True)
 class ImageDecoder:
-    """Decodes pictures of any kind and size to uint8 arrays of one size. Safe to use from several threads at once.
+    """Decodes pictures of any kind and size to arrays of one size. Safe to use from several threads at once.
 
     Attributes:
         image_size: Height and width of the array.
@@ -41,6 +49,8 @@ class ImageDecoder:
         crop_to_aspect_ratio: Use the largest part in the middle that has the array's aspect ratio.
         pad_to_aspect_ratio: Keep the picture's aspect ratio and fill up with zeros around it.
         antialias: Average when shrinking, as Pillow does; otherwise sample, as Keras does.
+        dtype: ``uint8``, or ``float32`` or ``float16`` for the same values, 0 to 255.
+        data_format: ``channels_last`` for (H, W, C), ``channels_first`` for (C, H, W).
 
     Raises:
         ConfigError: A value is not possible.
@@ -51,6 +61,8 @@ class ImageDecoder:
     crop_to_aspect_ratio: bool = False
     pad_to_aspect_ratio: bool = False
     antialias: bool = True
+    dtype: Dtype = "uint8"
+    data_format: DataFormat = "channels_last"
 
     def __post_init__(self) -> None:
         size: object = self.image_size
@@ -58,12 +70,10 @@ class ImageDecoder:
             raise ConfigError(
                 "image_size must be (height, width), each a whole number from 1", setting="image_size", value=size
             )
-        if self.color_mode not in get_args(ColorMode):
-            raise ConfigError(
-                f"color_mode must be one of {', '.join(get_args(ColorMode))}",
-                setting="color_mode",
-                value=self.color_mode,
-            )
+        for name, known in (("color_mode", ColorMode), ("dtype", Dtype), ("data_format", DataFormat)):
+            value = getattr(self, name)
+            if value not in get_args(known):
+                raise ConfigError(f"{name} must be one of {', '.join(get_args(known))}", setting=name, value=value)
         if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
             raise ConfigError(
                 "crop_to_aspect_ratio and pad_to_aspect_ratio exclude each other",
@@ -78,56 +88,85 @@ class ImageDecoder:
         return _CHANNELS[self.color_mode]
 
     @property
-    def spec(self) -> ArraySpec:
-        """The arrays that come out: ``(H, W, C) uint8``."""
-        return ArraySpec((*self.image_size, self.channels), "uint8")
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of the arrays that come out: (H, W, C), or (C, H, W)."""
+        height, width = self.image_size
+        first = self.data_format == "channels_first"
+        return (self.channels, height, width) if first else (height, width, self.channels)
 
-    def decode(self, data: bytes | memoryview) -> np.ndarray[Any, Any]:
+    @property
+    def spec(self) -> ArraySpec:
+        """The arrays that come out."""
+        return ArraySpec(self.shape, self.dtype)
+
+    def decode(self, data: bytes | memoryview) -> Pixels:
         """Decode one picture.
 
         Args:
             data: The file's bytes.
 
         Returns:
-            ``(H, W, C)`` uint8.
+            An array of `spec`.
 
         Raises:
             CodecError: The bytes do not decode to a picture.
         """
-        out = np.empty((*self.image_size, self.channels), np.uint8)
+        out = np.empty(self.shape, self.dtype)
         self.decode_into(data, out)
         return out
 
-    def decode_into(self, data: bytes | memoryview, out: np.ndarray[Any, Any]) -> None:
+    def decode_into(
+        self,
+        data: bytes | memoryview,
+        out: Pixels,
+        choose_box: Callable[[int, int], Box] | None = None,
+        change: Callable[[Pixels], Pixels] | None = None,
+    ) -> None:
         """Decode one picture into an array.
 
         Args:
             data: The file's bytes.
-            out: ``(H, W, C)`` uint8, C-contiguous, such as one row of a batch. Of undefined content after an error.
+            out: An array of `spec`, C-contiguous, such as one row of a batch. Of undefined content after an error.
+            choose_box: Given the height and width of the picture the right way up, says which part of it to use,
+                instead of `crop_to_aspect_ratio` and `pad_to_aspect_ratio`. May be called more than once.
+            change: Given the decoded ``(H, W, C)`` uint8 array, which is ``out`` itself where that is such an array,
+                gives an array of that shape to use instead: the same one, changed, or another one.
 
         Raises:
             CodecError: The bytes do not decode to a picture.
             ValueError: ``out`` is not such an array.
         """
-        if out.shape != (*self.image_size, self.channels) or out.dtype != np.uint8 or not out.flags.c_contiguous:
+        if out.shape != self.shape or out.dtype != self.dtype or not out.flags.c_contiguous:
             raise ValueError(f"out must be a contiguous array of {self.spec}")
+        direct = self.dtype == "uint8" and self.data_format == "channels_last"
+        pixels = out if direct else np.empty((*self.image_size, self.channels), np.uint8)
+        self._decode(data, pixels, choose_box or self._usual_box)
+        changed = pixels if change is None else change(pixels)
+        if changed is not out:
+            lay_into(changed, out, channels_first=self.data_format == "channels_first")
+
+    def _decode(self, data: bytes | memoryview, out: Pixels, choose_box: Callable[[int, int], Box]) -> None:
         form = sniff(data)
         if form is None:
             raise CodecError("not a picture of a known format")
         if form != "jpeg":
-            self._decode_with_pillow(data, form, out)
+            self._decode_with_pillow(data, form, out, choose_box)
             return
         frame = parse_jpeg(data)
         check_frame(frame)
         check_size(frame.width, frame.height)
-        if frame.components == 4 or not self._decode_jpeg(data, frame, out):  # CMYK is Pillow's, too
-            self._decode_with_pillow(data, form, out, orientation=frame.orientation)
+        # CMYK is Pillow's, too.
+        if frame.components == 4 or not self._decode_jpeg(data, frame, out, choose_box):
+            self._decode_with_pillow(data, form, out, choose_box, frame.orientation)
 
-    def _decode_jpeg(self, data: bytes | memoryview, frame: JpegFrame, out: np.ndarray[Any, Any]) -> bool:
+    def _decode_jpeg(
+        self, data: bytes | memoryview, frame: JpegFrame, out: Pixels, choose_box: Callable[[int, int], Box]
+    ) -> bool:
         """Decode by libjpeg-turbo; False where it objects to something that Pillow may let pass."""
-        box, view = self._place((frame.height, frame.width), frame.orientation, out)
+        stored = (frame.height, frame.width)
+        box, view = self._place(stored, frame.orientation, out, choose_box)
         reduced = self._jpeg_reduction(box, shown_size(view.shape[:2], frame.orientation))
-        fits = frame.orientation == 1 and (frame.height, frame.width) == self.image_size
+        fits = frame.orientation == 1 and stored == self.image_size and box == Box(0, 0, *stored)
         try:
             pixels = simplejpeg.decode_jpeg(
                 data,
@@ -146,7 +185,12 @@ class ImageDecoder:
         return True
 
     def _decode_with_pillow(
-        self, data: bytes | memoryview, form: str, out: np.ndarray[Any, Any], orientation: int | None = None
+        self,
+        data: bytes | memoryview,
+        form: str,
+        out: Pixels,
+        choose_box: Callable[[int, int], Box],
+        orientation: int | None = None,
     ) -> None:
         if form == "png":
             frame = parse_png(data)
@@ -154,23 +198,24 @@ class ImageDecoder:
             orientation = frame.orientation
         pixels, found = decode_with_pillow(data, form, _PILLOW_MODES[self.color_mode])
         orientation = orientation or found
-        box, view = self._place(pixels.shape[:2], orientation, out)
+        box, view = self._place((pixels.shape[0], pixels.shape[1]), orientation, out, choose_box)
         self._fill(pixels, box, view, orientation, 1)
 
     def _place(
-        self, stored: tuple[int, ...], orientation: int, out: np.ndarray[Any, Any]
-    ) -> tuple[Box, np.ndarray[Any, Any]]:
+        self, stored: tuple[int, int], orientation: int, out: Pixels, choose_box: Callable[[int, int], Box]
+    ) -> tuple[Box, Pixels]:
         """The part of the stored picture to use, and the part of the array it goes to; the rest is filled up."""
-        height, width = stored
-        whole = Box(0, 0, height, width)
-        if self.pad_to_aspect_ratio:
-            rows, columns = centred(shown_size(stored, orientation), self.image_size)
+        size = shown_size(stored, orientation)
+        if choose_box == self._usual_box and self.pad_to_aspect_ratio:
+            rows, columns = centred(size, self.image_size)
             out[...] = 0
-            return whole, out[rows, columns]
+            out = out[rows, columns]
+        return stored_box(choose_box(*size), stored, orientation), out
+
+    def _usual_box(self, height: int, width: int) -> Box:
         if self.crop_to_aspect_ratio:
-            box = centre_crop(shown_size(stored, orientation), self.image_size)
-            return stored_box(box, (height, width), orientation), out
-        return whole, out
+            return centre_crop((height, width), self.image_size)
+        return Box(0, 0, height, width)
 
     def _jpeg_reduction(self, box: Box, target: tuple[int, int]) -> int:
         if self.antialias:
@@ -180,9 +225,7 @@ class ImageDecoder:
                     return factor
         return 1
 
-    def _fill(
-        self, pixels: np.ndarray[Any, Any], box: Box, view: np.ndarray[Any, Any], orientation: int, reduced: int
-    ) -> None:
+    def _fill(self, pixels: Pixels, box: Box, view: Pixels, orientation: int, reduced: int) -> None:
         """Resize first and turn the small result: turning moves far fewer bytes then."""
         if orientation == 1:
             resize_into(pixels, box, view, antialias=self.antialias, reduced=reduced)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shardkit.errors import CodecError, FormatError, ShardkitError
+from shardkit.loader.augment import Chance
 from shardkit.sample import Batch
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shardkit.codecs.image import ImageDecoder
+    from shardkit.loader.augment import Augmenter
     from shardkit.loader.buffers import BufferPool
     from shardkit.loader.config import LabelMode
     from shardkit.loader.read import LocalReader
@@ -90,13 +92,15 @@ class BatchJob:
     Attributes:
         epoch: The epoch.
         step: The step.
-        rows: Where its samples lie.
+        samples: ``(n,)`` int64, its samples' numbers in the split.
+        rows: Where they lie.
         num_rows: Its length, padding included.
         label_mode: The form of the labels, or ``None`` for no labels.
         num_classes: How many classes there are.
         weight: The weight of a real row, or ``None`` where nothing is padded.
         reader: Gives bytes.
         decoder: Makes pixels of them; ``None`` hands the bytes out.
+        augmenter: Changes the pixels at random, or ``None``.
         keys: Looks up the samples' keys.
         skips: Takes bad samples.
         buffers: Gives memory for pictures.
@@ -104,6 +108,7 @@ class BatchJob:
 
     epoch: int
     step: int
+    samples: NDArray[np.int64]
     rows: Rows
     num_rows: int
     label_mode: LabelMode | None
@@ -111,10 +116,12 @@ class BatchJob:
     weight: float | None
     reader: LocalReader
     decoder: ImageDecoder | None
+    augmenter: Augmenter | None
     keys: Callable[[], list[str]]
     skips: Skips
     buffers: BufferPool
     images: NDArray[Any] = None  # type: ignore[assignment]
+    words: list[NDArray[np.uint64]] = None  # type: ignore[assignment]
     num_parts: int = 0
     bad: list[int] = None  # type: ignore[assignment]
 
@@ -122,8 +129,9 @@ class BatchJob:
         if self.decoder is None:
             self.images = np.empty(self.num_rows, dtype=object)
         else:
-            shape = (self.num_rows, *self.decoder.image_size, self.decoder.channels)
-            self.images = self.buffers.take(shape, np.uint8)
+            self.images = self.buffers.take((self.num_rows, *self.decoder.shape), self.decoder.dtype)
+        if self.augmenter is not None:
+            self.words = self.augmenter.draw(self.samples)
         self.num_parts = max(1, -(-len(self.rows) // _PART_SAMPLES))
         self.bad = []
 
@@ -137,13 +145,17 @@ class BatchJob:
                 if self.decoder is None:
                     self.images[place] = data
                 else:
-                    self.decoder.decode_into(data, self.images[place])
+                    chance = Chance() if self.augmenter is None else self.augmenter.chance(self.words, place)
+                    self.decoder.decode_into(data, self.images[place], *chance)
             except (CodecError, FormatError) as exc:
                 exc.locate(
                     shard=self.reader.shard_name(where[0]), key=self.keys()[place], field="image", offset=where[1]
                 )
                 self.skips.add((where[0], int(rows.row[place])), exc)
                 self.bad.append(place)
+            except Exception as exc:
+                exc.add_note(f"at sample {self.keys()[place]} of {self.reader.shard_name(where[0])}")
+                raise
 
     def finish(self) -> Batch:
         """The batch."""

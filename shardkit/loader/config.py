@@ -10,19 +10,23 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
 from shardkit.errors import ConfigError
+from shardkit.loader.augment import Augmenter, RandomResizedCrop, as_transforms
 from shardkit.loader.order import OrderNumbers
 from shardkit.machine import usable_cores
 from shardkit.units import parse_bytes, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from shardkit.codecs.image import ImageDecoder
+    from shardkit.loader.augment import AugmentFunction, Transform
     from shardkit.manifest import Split
 
 __all__ = [
     "ColorMode",
+    "DataFormat",
     "DecodeConfig",
+    "Dtype",
     "LabelMode",
     "LoaderOptions",
     "OnError",
@@ -32,6 +36,8 @@ __all__ = [
 ]
 
 ColorMode = Literal["rgb", "grayscale", "rgba"]
+DataFormat = Literal["channels_last", "channels_first"]
+Dtype = Literal["uint8", "float32", "float16"]
 LabelMode = Literal["int", "categorical", "binary"]
 OnError = Literal["raise", "skip"]
 
@@ -51,6 +57,9 @@ class LoaderOptions(TypedDict, total=False):
     crop_to_aspect_ratio: bool
     pad_to_aspect_ratio: bool
     antialias: bool
+    dtype: Dtype
+    data_format: DataFormat
+    augment: Sequence[Transform | AugmentFunction]
     decode: bool
     shuffle: bool | Literal["global"]
     seed: int
@@ -147,6 +156,10 @@ class DecodeConfig:
         crop_to_aspect_ratio: Cut the picture to the target's shape before it is resized, instead of distorting it.
         pad_to_aspect_ratio: Fill up with black instead of distorting.
         antialias: Whether shrinking filters out what the smaller size cannot show.
+        dtype: ``"uint8"``, or ``"float32"`` or ``"float16"`` for the same values, 0 to 255.
+        data_format: ``"channels_last"`` for (B, H, W, C), ``"channels_first"`` for (B, C, H, W).
+        augment: What changes each picture at random, in turn: `random_resized_crop`, `random_flip`, and functions
+            ``(array, rng) -> array``.
         decode: Whether pictures are decoded; else their bytes are handed out as they are.
     """
 
@@ -156,9 +169,14 @@ class DecodeConfig:
     crop_to_aspect_ratio: bool = False
     pad_to_aspect_ratio: bool = False
     antialias: bool = True
+    dtype: Dtype = "uint8"
+    data_format: DataFormat = "channels_last"
+    augment: Sequence[Transform | AugmentFunction] = ()
     decode: bool = True
 
     def __post_init__(self) -> None:
+        _one_of("dtype", self.dtype, "uint8", "float32", "float16")
+        _one_of("data_format", self.data_format, "channels_last", "channels_first")
         _one_of("color_mode", self.color_mode, "rgb", "grayscale", "rgba")
         _one_of("label_mode", self.label_mode, "int", "categorical", "binary", None)
         for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias", "decode"):
@@ -167,6 +185,20 @@ class DecodeConfig:
             raise ConfigError("image_size must be (height, width)", setting="image_size", value=self.image_size)
         for side in self.image_size:
             whole_number("image_size", side, 1)
+        object.__setattr__(self, "augment", as_transforms(self.augment))
+        self._check_augment()
+
+    def _check_augment(self) -> None:
+        if self.augment and not self.decode:
+            raise ConfigError("augment changes decoded pictures, and decode=False hands out bytes", setting="augment")
+        for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio"):
+            if getattr(self, name) and any(isinstance(item, RandomResizedCrop) for item in self.augment):
+                raise ConfigError(
+                    f"random_resized_crop and {name} both choose what is used of a picture",
+                    setting=name,
+                    value=True,
+                    advice="Leave one of them out",
+                )
 
     def check_classes(self, num_classes: int) -> None:
         """Refuse a form of labels that this many classes do not have."""
@@ -187,7 +219,16 @@ class DecodeConfig:
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             pad_to_aspect_ratio=self.pad_to_aspect_ratio,
             antialias=self.antialias,
+            dtype=self.dtype,
+            data_format=self.data_format,
         )
+
+    def augmenter(self, order: OrderNumbers, epoch: int) -> Augmenter | None:
+        """What changes the pictures of an epoch; ``None`` where they stay as they are."""
+        if not self.augment:
+            return None
+        transforms = as_transforms(self.augment)
+        return Augmenter(transforms, fingerprint=order.fingerprint, seed=order.seed, epoch=epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

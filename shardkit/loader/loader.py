@@ -54,7 +54,8 @@ class Loader:
             shuffling).
 
             content: ``image_size=(256, 256)``, ``color_mode="rgb"``, ``label_mode="int"``,
-            ``crop_to_aspect_ratio=False``, ``pad_to_aspect_ratio=False``, ``antialias=True``, ``decode=True``.
+            ``crop_to_aspect_ratio=False``, ``pad_to_aspect_ratio=False``, ``antialias=True``, ``dtype="uint8"``,
+            ``data_format="channels_last"``, ``augment=()``, ``decode=True``.
 
             ranks: ``rank=0`` (``"auto"`` asks JAX, ``TF_CONFIG`` and the usual launchers), ``world_size=1``.
 
@@ -378,6 +379,7 @@ class Loader:
             yield BatchJob(
                 epoch=order.epoch,
                 step=step,
+                samples=samples,
                 rows=rows,
                 num_rows=share.length(numbers, step),
                 label_mode=self._decode.label_mode,
@@ -385,6 +387,7 @@ class Loader:
                 weight=self._weight,
                 reader=reader,
                 decoder=decoder,
+                augmenter=self._decode.augmenter(numbers, order.epoch) if decoder is not None else None,
                 keys=KeyLookup(self._tables, samples),
                 skips=self._skips,
                 buffers=buffers,
