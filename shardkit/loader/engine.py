@@ -33,7 +33,10 @@ R = TypeVar("R")
 class Job(Protocol[Result]):
     """Something to be done in parts. Parts may run at the same time; `finish` runs after all of them."""
 
-    num_parts: int
+    @property
+    def num_parts(self) -> int:
+        """How many parts there are."""
+        ...
 
     def run(self, part: int) -> None:
         """Do one part."""

@@ -9,30 +9,25 @@ import numpy as np
 from shardkit.codecs.header import EXTENSIONS, sniff
 from shardkit.codecs.label import encode_class
 from shardkit.errors import ConfigError
-from shardkit.loader.batches import BatchJob, Skips
-from shardkit.loader.buffers import BufferPool
+from shardkit.loader.batches import LabelForm
 from shardkit.loader.config import DecodeConfig, LoaderOptions, OrderConfig, RuntimeConfig, sorted_in
-from shardkit.loader.engine import OrderedWork
 from shardkit.loader.explain import Occurrence, explain_batch, find_sample, index_of_key
 from shardkit.loader.order import EpochOrder
+from shardkit.loader.pipeline import Pipeline
 from shardkit.loader.quality import ShuffleQuality, measure_shuffle
 from shardkit.loader.ranks import share_of, warn_of_shared_chunks
-from shardkit.loader.read import LocalReader
-from shardkit.loader.rows import RowArena
+from shardkit.loader.recorder import Recorder
+from shardkit.loader.skips import Skips
 from shardkit.loader.state import Handover, Position, make_state, read_state
-from shardkit.loader.tables import KeyLookup, TableCache
+from shardkit.loader.stats import Stats, make_stats
+from shardkit.loader.tables import TableCache
 from shardkit.manifest import open_dataset
 from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
-from shardkit.storage import HasPaths
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Generator, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from numpy.typing import NDArray
-
-    from shardkit.codecs.image import ImageDecoder
-    from shardkit.loader.order import Share
     from shardkit.manifest import Manifest
 
 __all__ = ["Loader"]
@@ -89,17 +84,30 @@ class Loader:
         self._dataset = open_dataset(url)
         self._split = self._dataset.split(split)
         self._order = order.numbers(self._split, self.manifest.fingerprint)
-        self._decoder = self._decode.decoder()
-        # Without labels there is nothing to weigh, and Keras would take the weights for labels.
-        self._weight = None if self._decode.label_mode is None else self._share.sample_weight(self._order)
-        self._tables = TableCache(self._dataset, self._split)
-        self._skips = Skips(self._runtime.max_skipped if self._runtime.on_error == "skip" else None)
+        self._pipeline = self._make_pipeline()
         self._next = self._handed_out = Position(0, 0)
         self._handover: Handover | None = None
         self._decode.check_classes(len(self.class_names))
         warn_of_shared_chunks(self._share, self._order)
         if state is not None:
             self.resume(state)
+
+    def _make_pipeline(self) -> Pipeline:
+        mode = self._decode.label_mode
+        # Without labels there is nothing to weigh, and Keras would take the weights for labels.
+        weight = None if mode is None else self._share.sample_weight(self._order)
+        return Pipeline(
+            dataset=self._dataset,
+            split=self._split,
+            order=self._order,
+            decode=self._decode,
+            decoder=self._decode.decoder(),
+            form=LabelForm(mode, len(self.class_names), weight),
+            runtime=self._runtime,
+            tables=TableCache(self._dataset, self._split),
+            skips=Skips(self._runtime.max_skipped if self._runtime.on_error == "skip" else None),
+            recorder=Recorder(),
+        )
 
     @property
     def manifest(self) -> Manifest:
@@ -140,20 +148,20 @@ class Loader:
         first, last = (self._share.length(self._order, step) for step in (0, len(self) - 1))
         rows = first if first == last else None
         specs = {"image": ArraySpec((rows,), "object")}
-        if self._decoder is not None:
-            specs["image"] = ArraySpec((rows, *self._decoder.spec.shape), self._decoder.spec.dtype)
-        mode = self._decode.label_mode
+        decoder, mode = self._pipeline.decoder, self._pipeline.form.mode
+        if decoder is not None:
+            specs["image"] = ArraySpec((rows, *decoder.spec.shape), decoder.spec.dtype)
         if mode is not None:
             rest = {"int": (), "categorical": (len(self.class_names),), "binary": (1,)}[mode]
             specs["label"] = ArraySpec((rows, *rest), "int64" if mode == "int" else "float32")
-        if self._weight is not None:
+        if self._pipeline.form.weight is not None:
             specs["sample_weight"] = ArraySpec((rows,), "float32")
         return specs
 
     @property
     def skipped(self) -> list[str]:
         """What ``on_error="skip"`` left out so far: a line for each bad sample, as it was found first."""
-        return list(self._skips.found.values())
+        return list(self._pipeline.skips.found.values())
 
     def __len__(self) -> int:
         """Steps in an epoch, the same on every rank."""
@@ -302,7 +310,7 @@ class Loader:
             raise ConfigError(
                 f"start must be from 0 to {len(self)}, the steps of an epoch", setting="start", value=start
             )
-        return self._work(EpochOrder(self._order, epoch), start, self._decoder, self._share)
+        return self._pipeline.iterate(EpochOrder(self._order, epoch), start, self._share)
 
     def samples(self, epoch: int = 0, *, worker: int = 0, num_workers: int = 1) -> Iterator[Sample]:
         """This rank's samples of an epoch as they lie in the shards, encoded, in order; no padding, no bad samples.
@@ -320,7 +328,7 @@ class Loader:
             FormatError: A shard is damaged or missing.
         """
         share = self._share.part(worker, num_workers, shuffled=self._order.shuffled)
-        for batch in self._work(EpochOrder(self._order, epoch), 0, None, share):
+        for batch in self._pipeline.iterate(EpochOrder(self._order, epoch), 0, share, decode=False):
             rows = zip(batch.keys, batch.arrays["image"], batch.labels, strict=False)
             for number, (key, image, label) in enumerate(rows):
                 if number in batch.replaced:
@@ -341,9 +349,26 @@ class Loader:
         """
         found: list[str] = []
         for step, samples in EpochOrder(self._order, epoch).batches(self._share):
-            found += self._tables.keys(samples)
+            found += self._pipeline.tables.keys(samples)
             if padding:
                 found += [""] * (self.batch_length(step) - len(samples))
+        return found
+
+    def stats(self, *, reset: bool = False) -> Stats:
+        """Where the time went since the loader was made, or since figures were last reset, over all its iterations.
+
+        Where decoding is the limit, some pictures are made smaller and decoded to see what that would give: a second or
+        so of work on one core.
+
+        Args:
+            reset: Begin anew after this.
+
+        Returns:
+            Seconds by stage, bytes, samples, and the one change that would give most. It prints as a small table.
+        """
+        found = self._pipeline.stats()
+        if reset:
+            self._pipeline.recorder.reset()
         return found
 
     def __repr__(self) -> str:
@@ -351,44 +376,3 @@ class Loader:
             f"Loader({self.url!r}, split={self._split.name!r}, samples={self.num_samples}, "
             f"batch_size={self._order.batch_size}, steps={len(self)}, rank={self.rank} of {self.world_size})"
         )
-
-    def _work(self, order: EpochOrder, start: int, decoder: ImageDecoder | None, share: Share) -> OrderedWork[Batch]:
-        store = self._dataset.store
-        assert isinstance(store, HasPaths)
-        reader = LocalReader(store, self._split)
-        return OrderedWork(
-            self._jobs(order.batches(share, start), order, decoder, reader, share),
-            threads=self._runtime.num_threads,
-            ahead=self._runtime.prefetch,
-            on_idle=reader.close,
-        )
-
-    def _jobs(
-        self, steps: Iterator[tuple[int, NDArray[np.int64]]], order: EpochOrder, decoder: ImageDecoder | None,
-        reader: LocalReader, share: Share,
-    ) -> Generator[BatchJob]:  # fmt: skip
-        numbers = self._order
-        live = numbers.lanes * (2 * numbers.span // numbers.chunk_samples + 3) if numbers.shuffled else 2
-        live = min(live, -(-numbers.num_samples // numbers.chunk_samples))
-        # One batch is in the user's hands and one on its way there, besides those made ahead and the one in work.
-        buffers = BufferPool(self._runtime.prefetch + 3)
-        arena = RowArena(self._tables, self._split, numbers.chunk_samples, live)
-        for step, samples in steps:
-            rows = arena.locate(samples, reader.announce)
-            arena.release(rows)
-            yield BatchJob(
-                epoch=order.epoch,
-                step=step,
-                samples=samples,
-                rows=rows,
-                num_rows=share.length(numbers, step),
-                label_mode=self._decode.label_mode,
-                num_classes=len(self.class_names),
-                weight=self._weight,
-                reader=reader,
-                decoder=decoder,
-                augmenter=self._decode.augmenter(numbers, order.epoch) if decoder is not None else None,
-                keys=KeyLookup(self._tables, samples),
-                skips=self._skips,
-                buffers=buffers,
-            )

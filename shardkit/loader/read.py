@@ -48,20 +48,19 @@ class LocalReader:
         # Best effort: without it the bytes are read all the same, only later.
         self._shard(piece.shard).advise(piece.first_byte, piece.num_bytes)
 
-    def read(self, shard: int, offset: int, size: int, digest: int) -> bytes:
-        """A field's bytes.
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """A field's bytes, not verified.
 
         Args:
             shard: The shard's number in the split.
             offset: Bytes from its start.
             size: Bytes.
-            digest: xxh3_64 of the bytes.
 
         Returns:
-            The bytes, which have that digest.
+            The bytes; fewer where the shard was cut.
 
         Raises:
-            FormatError: The shard is damaged: names it and the offset.
+            FormatError: The shard is missing, or of another length than it was packed with.
             StorageError: It cannot be read.
         """
         found = self._shard(shard)
@@ -71,14 +70,55 @@ class LocalReader:
             while 0 < len(data) < size and (more := os.pread(found.descriptor, size - len(data), offset + len(data))):
                 data += more
         except OSError as exc:
-            name = self._split.shards[shard].name
-            raise StorageError(f"cannot read: {exc.strerror}", url=name, operation="read") from exc
-        if len(data) != size or xxhash.xxh3_64_intdigest(data) != digest:
-            raise FormatError(
-                "the bytes are not those that were packed", shard=self._split.shards[shard].name, offset=offset,
-                advice="`shardkit verify` names all that is damaged; copy the shard again",
-            )  # fmt: skip
+            raise self._unreadable(shard, exc) from exc
         return data
+
+    def verify(self, data: bytes, shard: int, offset: int, size: int, digest: int) -> None:
+        """Check a field's bytes.
+
+        Args:
+            data: The bytes.
+            shard: The shard's number in the split.
+            offset: Where they came from, in bytes from its start.
+            size: How many they should be.
+            digest: xxh3_64 of what they should be.
+
+        Raises:
+            FormatError: They are others: names the shard and the offset.
+        """
+        if len(data) != size or xxhash.xxh3_64_intdigest(data) != digest:
+            raise self._damaged(shard, offset)
+
+    def read_run(self, shard: int, start: int, out: memoryview) -> None:
+        """Read a run of a shard's bytes, not verified.
+
+        Args:
+            shard: The shard's number in the split.
+            start: Where it begins, in bytes from the shard's start.
+            out: Bytes that are overwritten; as many are read.
+
+        Raises:
+            FormatError: The shard is missing or cut.
+            StorageError: It cannot be read.
+        """
+        found = self._shard(shard)
+        done = 0
+        try:
+            while done < len(out) and (count := os.preadv(found.descriptor, [out[done:]], start + done)):
+                done += count
+        except OSError as exc:
+            raise self._unreadable(shard, exc) from exc
+        if done < len(out):
+            raise self._damaged(shard, start + done)
+
+    def _damaged(self, shard: int, offset: int) -> FormatError:
+        return FormatError(
+            "the bytes are not those that were packed", shard=self.shard_name(shard), offset=offset,
+            advice="`shardkit verify` names all that is damaged; copy the shard again",
+        )  # fmt: skip
+
+    def _unreadable(self, shard: int, exc: OSError) -> StorageError:
+        return StorageError(f"cannot read: {exc.strerror}", url=self.shard_name(shard), operation="read")
 
     def close(self) -> None:
         """Close the shards; reading again opens them again."""

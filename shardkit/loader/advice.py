@@ -1,0 +1,166 @@
+"""What a loader's figures say should be changed, and what that would give: computed, never guessed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from shardkit.errors import CodecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shardkit.codecs.image import ImageDecoder
+    from shardkit.loader.recorder import Figures
+
+__all__ = ["Advice", "RawForm", "Trial", "advise", "try_resize"]
+
+_ENOUGH_WAIT = 0.03  # below this part of the time, whoever iterates is the limit
+_WORTHWHILE = 1.15  # a smaller gain is not worth packing again
+_NAMES = {"read": "reading", "verify": "verifying", "decode": "decoding", "augment": "augmentation",
+          "assemble": "assembling batches"}  # fmt: skip
+_QUALITY = 90
+_MAX_RAW_BYTES = 2**14
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One sentence, and what it is about.
+
+    Attributes:
+        text: The sentence.
+        change: What to change: an option of `shardkit pack` or a setting of the loader; empty where nothing would help.
+        gain: The samples per second it would give, as a multiple of those measured; 1 where nothing would help.
+    """
+
+    text: str
+    change: str = ""
+    gain: float = 1.0
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class RawForm:
+    """A sample that is kept decoded.
+
+    Attributes:
+        image_size: Its height and width.
+        num_bytes: Its bytes.
+    """
+
+    image_size: tuple[int, int]
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What making pictures smaller did to some of them.
+
+    Attributes:
+        side: The shorter side they were given, in pixels.
+        decode: Their decoding time afterwards, as a part of that before.
+        size: Their bytes afterwards, as a part of those before.
+    """
+
+    side: int
+    decode: float
+    size: float
+
+
+def advise(figures: Figures, cores: int, trial: Trial | None = None, raw: RawForm | None = None) -> Advice:
+    """What to change.
+
+    Whatever takes the working threads' time is taken to scale with it: a change that makes the time of a sample
+    shorter by some factor makes the loader faster by it, up to the speed of whoever iterates.
+
+    Args:
+        figures: What was measured.
+        cores: Cores that this process may use.
+        trial: What `try_resize` found, if anything.
+        raw: What the samples would be if they were kept raw; ``None`` where that is not possible.
+
+    Returns:
+        The advice.
+    """
+    if not figures.samples or not figures.seconds:
+        return Advice("nothing was measured yet: iterate over the loader first")
+    waited = figures.waited / figures.seconds
+    if waited < _ENOUGH_WAIT:
+        return Advice(
+            f"whoever iterates is the limit: it waited for data {waited:.1%} of the time, and a faster loader would "
+            "change nothing"
+        )
+    stage = max(figures.stages, key=lambda name: figures.stages[name])
+    part = figures.busy / (figures.threads * figures.seconds)
+    threads = f"{figures.threads} thread{'s' if figures.threads > 1 else ''}"
+    limit = f"{_NAMES[stage]} is the limit: {threads} at {part:.0%}"
+    best = max(_changes(figures, cores, trial, raw), key=lambda change: change.gain, default=None)
+    if best is None or best.gain < _WORTHWHILE:
+        return Advice(f"{limit}; {_nothing(stage, figures)}")
+    return Advice(f"{limit}; {best.text} would give about {best.gain:.2g} x", best.change, best.gain)
+
+
+def _changes(figures: Figures, cores: int, trial: Trial | None, raw: RawForm | None) -> list[Advice]:
+    """Each possible change, with what it would give."""
+    busy, stages = figures.busy, figures.stages
+    most = figures.seconds / max(figures.seconds - figures.waited, 1e-9)
+    found = []
+    if figures.threads < cores:
+        found.append(Advice(f"threads={cores}", f"threads={cores}", min(cores / figures.threads, most)))
+    if trial is not None:
+        saved = stages["decode"] * (1 - trial.decode) + (stages["read"] + stages["verify"]) * (1 - trial.size)
+        change = f"--resize {trial.side}"
+        found.append(Advice(f"packing with `{change}`", change, min(busy / (busy - saved), most)))
+    if raw is not None and raw.num_bytes <= _MAX_RAW_BYTES:
+        change = "--store raw --image-size {} {}".format(*raw.image_size)
+        gain = min(busy / max(busy - stages["decode"], 1e-9), most)
+        found.append(Advice(f"packing with `{change}`", change, gain))
+    return found
+
+
+def _nothing(stage: str, figures: Figures) -> str:
+    if stage == "read":
+        return f"the disk gave {figures.bytes_read / figures.seconds / 1e6:.0f} MB/s, and a faster one is what helps"
+    if stage == "augment":
+        return "cheaper transforms, or more cores, are what helps"
+    return "it is at what these pictures and cores allow"
+
+
+def try_resize(pictures: Sequence[bytes], decoder: ImageDecoder, side: int) -> Trial | None:
+    """Make some pictures smaller, as ``shardkit pack --resize`` does, and time their decoding before and after.
+
+    Args:
+        pictures: Encoded pictures of the data set.
+        decoder: What the loader decodes with.
+        side: The shorter side to try, in pixels.
+
+    Returns:
+        What came of it; ``None`` without pictures.
+    """
+    from shardkit.codecs.header import read_header
+    from shardkit.codecs.shrink import shrink
+
+    before, after = [], []
+    for picture in pictures:
+        try:
+            shrunk = shrink(picture, read_header(picture), side, _QUALITY)
+        except CodecError:
+            continue
+        before.append(picture)
+        after.append(picture if shrunk is None else shrunk[0])
+    if not before or before == after:
+        return None
+    seconds = [[_decoding_seconds(some, decoder) for some in (before, after)] for _ in range(_ROUNDS)]
+    long, short = (min(times) for times in zip(*seconds, strict=True))
+    return Trial(side, short / long, sum(map(len, after)) / sum(map(len, before)))
+
+
+def _decoding_seconds(pictures: Sequence[bytes], decoder: ImageDecoder) -> float:
+    started = perf_counter()
+    for picture in pictures:
+        decoder.decode(picture)
+    return perf_counter() - started

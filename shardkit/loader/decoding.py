@@ -1,0 +1,165 @@
+"""Pictures read, verified and decoded one by one, into the batch's own memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from shardkit.errors import CodecError, FormatError
+from shardkit.loader.augment import Chance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from shardkit.codecs.image import ImageDecoder
+    from shardkit.loader.augment import Augmenter
+    from shardkit.loader.read import LocalReader
+    from shardkit.loader.rows import Rows
+    from shardkit.loader.skips import Skips
+    from shardkit.loader.recorder import Recorder
+
+__all__ = ["DecodeWork", "Decoding"]
+
+# Large enough that claiming a part costs nothing, small enough that the last parts of a batch end together.
+_PART_SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """How the pictures of an epoch become arrays.
+
+    Attributes:
+        reader: Gives bytes.
+        decoder: Makes pixels of them; ``None`` hands the bytes out.
+        augmenter: Changes the pixels at random, or ``None``.
+        skips: Takes bad samples.
+        recorder: Takes what time it took.
+    """
+
+    reader: LocalReader
+    decoder: ImageDecoder | None
+    augmenter: Augmenter | None
+    skips: Skips
+    recorder: Recorder
+
+
+class DecodeWork:
+    """The pictures of one batch, in parts of a few samples.
+
+    Args:
+        how: How they become arrays.
+        rows: Where they lie.
+        samples: ``(n,)`` int64, their numbers in the split.
+        images: ``(num_rows, ...)``, where they go.
+        keys: Looks up their keys.
+
+    Attributes:
+        images: The same.
+        bad: The places of bad samples, once all parts have run.
+        num_parts: How many parts there are.
+    """
+
+    def __init__(
+        self,
+        how: Decoding,
+        rows: Rows,
+        samples: NDArray[np.int64],
+        images: NDArray[Any],
+        keys: Callable[[], list[str]],
+    ) -> None:
+        self.images = images
+        self.bad: list[int] = []
+        self.num_parts = max(1, -(-len(rows) // _PART_SAMPLES))
+        self._how = how
+        self._rows = rows
+        self._keys = keys
+        self._words = None if how.augmenter is None else how.augmenter.draw(samples)
+
+    def run(self, part: int) -> None:
+        """Do one part."""
+        self.do(range(part * _PART_SAMPLES, min((part + 1) * _PART_SAMPLES, len(self._rows))))
+
+    def do(self, places: Iterable[int]) -> None:
+        """Bring in the samples at some places of the batch."""
+        clock = _Clock()
+        data = None
+        for place in places:
+            _, offset, size, digest, _, shard = self._rows.numbers[place].tolist()
+            try:
+                data = clock.read(self._how.reader, shard, offset, size, digest & _MASK)
+                self._decode(data, place, clock)
+            except (CodecError, FormatError) as exc:
+                exc.locate(
+                    shard=self._how.reader.shard_name(shard), key=self._keys()[place], field="image", offset=offset
+                )
+                self._how.skips.add((shard, int(self._rows.row[place])), exc)
+                self.bad.append(place)
+            except Exception as exc:
+                exc.add_note(f"at sample {self._keys()[place]} of {self._how.reader.shard_name(shard)}")
+                raise
+        clock.report(self._how.recorder, data)
+
+    def _decode(self, data: bytes, place: int, clock: _Clock) -> None:
+        decoder, augmenter = self._how.decoder, self._how.augmenter
+        if decoder is None:
+            self.images[place] = data
+            return
+        started = perf_counter()
+        if augmenter is None or self._words is None:
+            decoder.decode_into(data, self.images[place])
+        else:
+            chance = augmenter.chance(self._words, place)
+            change = None if chance.change is None else clock.timed(chance.change)
+            decoder.decode_into(data, self.images[place], chance.choose_box, change)
+        clock.decode += perf_counter() - started
+
+
+_MASK = (1 << 64) - 1  # digests lie among signed numbers
+
+
+class _Clock:
+    """Seconds of one thread by stage, while it works on one part."""
+
+    __slots__ = ("augment", "decode", "num_bytes", "reading", "verify")
+
+    def __init__(self) -> None:
+        self.reading = self.verify = self.decode = self.augment = 0.0
+        self.num_bytes = 0
+
+    def read(self, reader: LocalReader, shard: int, offset: int, size: int, digest: int) -> bytes:
+        """Bytes that have their digest."""
+        started = perf_counter()
+        data = reader.read(shard, offset, size)
+        read = perf_counter()
+        reader.verify(data, shard, offset, size, digest)
+        self.reading += read - started
+        self.verify += perf_counter() - read
+        self.num_bytes += size
+        return data
+
+    def timed(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """The same function, its time counted."""
+
+        def change_and_count(pixels: NDArray[Any]) -> NDArray[Any]:
+            started = perf_counter()
+            changed = change(pixels)
+            self.augment += perf_counter() - started
+            return changed
+
+        return change_and_count
+
+    def report(self, recorder: Recorder, picture: bytes | None) -> None:
+        """Hand the figures in, and one of the pictures."""
+        recorder.work(
+            self.num_bytes,
+            read=self.reading,
+            verify=self.verify,
+            decode=self.decode - self.augment,
+            augment=self.augment,
+        )
+        if picture is not None:
+            recorder.pictures.append(picture)
