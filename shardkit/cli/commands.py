@@ -70,7 +70,9 @@ def pack(
         str | None, typer.Option(metavar="NAME=FRACTION,…", help="Splits, such as train=0.9,val=0.1.")
     ] = None,
     stratify: Annotated[bool, typer.Option("--stratify", help="Cut each class at the exact proportions.")] = False,
-    shard_size: Annotated[str, typer.Option(metavar="SIZE", help="The most bytes in a shard.")] = "64MiB",
+    shard_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="The most bytes in a shard; about, with --resize.")
+    ] = "64MiB",
     shard_samples: Annotated[int | None, typer.Option(metavar="N", help="The most samples in a shard.")] = None,
     seed: Annotated[int, typer.Option(help="Of the splits and the shuffle.")] = 0,
     shuffle: Annotated[bool, typer.Option(help="Shuffle over the whole split, or leave sorted by path.")] = True,
@@ -78,6 +80,15 @@ def pack(
     check: Annotated[
         CheckChoice, typer.Option(help="Look at each picture's header and end, or decode it whole.")
     ] = CheckChoice.header,
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Make pictures smaller whose shorter side is over N pixels: JPEG again, or PNG."
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(metavar="Q", help="Of the JPEGs that --resize makes, 1 to 100; 90 without it.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is at DEST.")] = False,
     class_from: Annotated[
         ClassFromChoice, typer.Option(help="The class is the first folder of a path, or the whole of it.")
@@ -101,9 +112,9 @@ def pack(
     unwind_when_stopped()
     result = run_pack(
         source, dest, split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples,
-        seed=seed, shuffle=shuffle, workers=workers, check=check.value, overwrite=overwrite,
-        class_from=class_from.value, follow_symlinks=follow_symlinks, path_column=path_column,
-        label_column=label_column, root=root,
+        seed=seed, shuffle=shuffle, workers=workers, check=check.value, resize=resize,
+        quality=quality, overwrite=overwrite, class_from=class_from.value, follow_symlinks=follow_symlinks,
+        path_column=path_column, label_column=label_column, root=root,
     )  # fmt: skip
     typer.echo(packed_words(result))
 

@@ -17,7 +17,7 @@ from shardkit.manifest.shards import SHARD_TABLE_NAME
 from shardkit.packer.destination import UNFINISHED_NAME, finished, prepare, survey, tidy
 from shardkit.packer.engines.local import run_local
 from shardkit.packer.listing import Listing
-from shardkit.packer.options import Check, ClassFrom, PackOptions
+from shardkit.packer.options import ClassFrom, PackOptions
 from shardkit.packer.plan import PackPlan, make_plan
 from shardkit.packer.shard import FIELDS
 from shardkit.storage import open_store
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    from shardkit.packer.pictures import Check, PictureOptions
     from shardkit.storage import Store
 
 __all__ = ["PackResult", "pack"]
@@ -69,6 +70,8 @@ def pack(
     shuffle: bool = True,
     workers: int | None = None,
     check: Check = "header",
+    resize: int | None = None,
+    quality: int | None = None,
     overwrite: bool = False,
     class_from: ClassFrom = "top",
     follow_symlinks: bool = False,
@@ -89,12 +92,17 @@ def pack(
         split: Fractions by name: ``{"train": 0.9, "val": 0.1}`` or ``"train=0.9,val=0.1"``; one split, ``train``,
             without it. A picture's split follows from its path and the seed alone.
         stratify: Cut each class at the exact proportions.
-        shard_size: The most bytes in a shard, such as ``"64MiB"``.
+        shard_size: The most bytes in a shard, such as ``"64MiB"``; with ``resize`` about what a shard will have, since
+            shards are planned before pictures are read.
         shard_samples: The most samples in a shard; only ``shard_size`` counts without it.
         seed: Of the splits and the shuffle, 0 to 2**64 - 1.
         shuffle: Whether samples are shuffled over the whole split; else they lie sorted by key.
         workers: Processes; as many as there are usable cores without it.
         check: ``"header"`` looks at each picture's header and end, ``"decode"`` decodes it whole.
+        resize: Pictures whose shorter side is larger than this many pixels are decoded, turned the right way up, made
+            smaller so that it is this long, and encoded again: as JPEG, or as PNG where there is transparency. All
+            others keep their bytes.
+        quality: Of those JPEGs, 1 to 100; 90 without it.
         overwrite: Replace what shardkit packed there before, and keep nothing of it.
         class_from: For a folder: ``"top"``, a picture's class is its first folder, as in Keras; ``"path"``: all of
             them.
@@ -119,7 +127,7 @@ def pack(
     )  # fmt: skip
     options = PackOptions.of(
         split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples, seed=seed, shuffle=shuffle,
-        class_from=class_from, labels_from=listing.kind(), check=check,
+        class_from=class_from, labels_from=listing.kind(), check=check, resize=resize, quality=quality,
     )  # fmt: skip
     if workers is not None:
         whole_number("workers", workers, 1)
@@ -135,7 +143,7 @@ def pack(
     with store.lock():
         try:
             prepared = prepare(store, plan, overwrite=overwrite)
-            rows = _run(plan, store, prepared.kept, check, workers or usable_cores(), progress)
+            rows = _run(plan, store, prepared.kept, options.pictures, workers or usable_cores(), progress)
             manifest = _finish(store, plan, options, rows)
         finally:
             # Workers that were stopped, or died, left the shard they were at under a temporary name.
@@ -147,7 +155,12 @@ def pack(
 
 
 def _run(
-    plan: PackPlan, store: Store, kept: dict[str, ShardRow], check: Check, workers: int, progress: bool | None
+    plan: PackPlan,
+    store: Store,
+    kept: dict[str, ShardRow],
+    pictures: PictureOptions,
+    workers: int,
+    progress: bool | None,
 ) -> list[ShardRow]:
     rows = dict(kept)
     todo = [task for task in plan.tasks if task.name not in kept]
@@ -156,7 +169,7 @@ def _run(
     failures: list[str] = []
     first: ShardkitError | None = None
     with _Bar(total, done, disable=None if progress is None else not progress) as bar:
-        for outcome in run_local(todo, store.url, check, workers, bar.add):
+        for outcome in run_local(todo, store.url, pictures, workers, bar.add):
             if isinstance(outcome, ShardRow):
                 rows[outcome.name] = outcome
             else:

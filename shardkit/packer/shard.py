@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from shardkit.codecs.header import EXTENSIONS, read_header
 from shardkit.codecs.label import encode_class
 from shardkit.errors import CodecError, PackError
 from shardkit.formats.tar import END_OF_ARCHIVE, member_header, padding
 from shardkit.manifest.samples import FieldColumns, SampleTable
 from shardkit.manifest.shards import ShardRow, table_name
+from shardkit.packer.pictures import stored_picture
 from shardkit.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shardkit.codecs.header import ImageHeader
-    from shardkit.packer.options import Check
+    from shardkit.packer.pictures import PictureOptions, StoredPicture
     from shardkit.packer.plan import ShardTask, TaskItem
     from shardkit.storage import Writer
 
@@ -32,7 +32,7 @@ _BLOCK_BYTES = 8 * 2**20
 
 
 def pack_shard(
-    task: ShardTask, dest: str, check: Check = "header", on_progress: Callable[[int, int], None] | None = None
+    task: ShardTask, dest: str, pictures: PictureOptions, on_progress: Callable[[int, int], None] | None = None
 ) -> ShardRow:
     """Pack one shard and its table.
 
@@ -41,7 +41,7 @@ def pack_shard(
     Args:
         task: What to pack.
         dest: The data set's URL.
-        check: ``"header"`` looks at each picture's header and end, ``"decode"`` decodes it whole.
+        pictures: What becomes of each picture.
         on_progress: Called now and then with the pictures and bytes done since the last call.
 
     Returns:
@@ -57,8 +57,7 @@ def pack_shard(
         failures = []
         for item in task.items:
             try:
-                data = _read(item)
-                shard.add(item, data, _checked(data, check))
+                shard.add(item, stored_picture(_read(item), pictures))
             except (CodecError, OSError) as exc:
                 what = exc.what if isinstance(exc, CodecError) else exc.strerror or str(exc)
                 failures.append(f"{item.where}: {what}")
@@ -100,15 +99,6 @@ def _read(item: TaskItem) -> bytes:
     return data
 
 
-def _checked(data: bytes, check: Check) -> ImageHeader:
-    header = read_header(data)
-    if check == "decode":
-        from shardkit.codecs.image import ImageDecoder
-
-        ImageDecoder(image_size=(8, 8)).decode(data)
-    return header
-
-
 class _ShardWriter:
     """A shard being written, and what its table will say."""
 
@@ -123,11 +113,11 @@ class _ShardWriter:
         self.num_bytes = 0
         self.digest = xxhash.xxh3_128()
 
-    def add(self, item: TaskItem, picture: bytes, header: ImageHeader) -> None:
+    def add(self, item: TaskItem, picture: StoredPicture) -> None:
         """Append one sample."""
-        self._member("image", f"{item.key}.{EXTENSIONS[header.format]}", picture)
+        self._member("image", f"{item.key}.{picture.extension}", picture.data)
         self._member("label", f"{item.key}.cls", encode_class(item.label))
-        self._rows.append((item, header))
+        self._rows.append((item, picture.header))
         self._pictures += 1
         if self._block_bytes >= _BLOCK_BYTES:
             self._flush()

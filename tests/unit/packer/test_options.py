@@ -16,6 +16,7 @@ from shardkit.packer.options import PackOptions
         ("shard_size", 1.5), ("shard_size", None), ("shard_size", 0), ("shard_size", 10**400), ("shard_size", b"1MB"),
         ("shard_size", "9" * 400), ("shuffle", "no"), ("stratify", 1),
         ("class_from", []), ("class_from", "bottom"), ("check", {}), ("check", "all"),
+        ("resize", 0), ("resize", "256"), ("resize", 64.0), ("resize", True), ("quality", 90), ("quality", 0),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(setting, value):
@@ -28,3 +29,14 @@ def test_a_wrong_setting_is_named(setting, value):
 
 def test_sizes_as_text_and_as_numbers():
     assert PackOptions.of(split=None, shard_size=2_000_000) == PackOptions.of(split="train=1", shard_size="2MB")
+
+
+def test_options_that_are_not_given_leave_no_trace():
+    assert "resize" not in PackOptions.of(split=None, shard_size="1MB").as_json()
+    assert PackOptions.of(split=None, shard_size="1MB", resize=64).as_json()["quality"] == 90
+
+
+@pytest.mark.parametrize("quality", [0, 101, "90", 90.0, True])
+def test_a_quality_that_is_none(quality):
+    with pytest.raises(ConfigError, match="from 1 to 100"):
+        PackOptions.of(split=None, shard_size="1MB", resize=64, quality=quality)
