@@ -6,11 +6,12 @@ What becomes of each kind of picture is in ``docs/reference/pictures.md``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import simplejpeg
 
+from shardkit.codecs.colors import CHANNELS, PILLOW_MODES, ColorMode
 from shardkit.codecs.geometry import Box, centre_crop, centred, shown, shown_size, stored_box
 from shardkit.codecs.header import check_size, sniff
 from shardkit.codecs.jpeg import JpegFrame, check_frame, parse_jpeg
@@ -22,11 +23,7 @@ from shardkit.sample import ArraySpec
 
 __all__ = ["ColorMode", "ImageDecoder"]
 
-ColorMode = Literal["rgb", "grayscale", "rgba"]
-
-_CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
 _JPEG_COLORS = {"rgb": "RGB", "grayscale": "GRAY", "rgba": "RGBA"}
-_PILLOW_MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
 _JPEG_REDUCTIONS = (8, 4, 2)  # the ones libjpeg-turbo does at full speed
 _MIN_SCALE = 2  # what JPEG reduction leaves to the antialiased resize
 
@@ -75,7 +72,7 @@ class ImageDecoder:
     @property
     def channels(self) -> int:
         """Values per pixel."""
-        return _CHANNELS[self.color_mode]
+        return CHANNELS[self.color_mode]
 
     @property
     def spec(self) -> ArraySpec:
@@ -152,7 +149,7 @@ class ImageDecoder:
             frame = parse_png(data)
             check_size(frame.width, frame.height)
             orientation = frame.orientation
-        pixels, found = decode_with_pillow(data, form, _PILLOW_MODES[self.color_mode])
+        pixels, found = decode_with_pillow(data, form, PILLOW_MODES[self.color_mode])
         orientation = orientation or found
         box, view = self._place(pixels.shape[:2], orientation, out)
         self._fill(pixels, box, view, orientation, 1)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shardkit.codecs.colors import PILLOW_MODES
 from shardkit.codecs.encode import MAX_JPEG_SIDE, encode_jpeg, encode_png
 from shardkit.codecs.header import ImageHeader
 from shardkit.codecs.image import ImageDecoder
 from shardkit.codecs.pillow import is_transparent
 
 if TYPE_CHECKING:
-    from shardkit.codecs.image import ColorMode
+    from shardkit.codecs.colors import ColorMode
 
 __all__ = ["shrink", "shrunk_size"]
-
-_MODES: dict[ColorMode, str] = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
 
 
 def shrink(data: bytes | memoryview, header: ImageHeader, side: int, quality: int) -> tuple[bytes, ImageHeader] | None:
@@ -43,7 +42,7 @@ def shrink(data: bytes | memoryview, header: ImageHeader, side: int, quality: in
     pixels = ImageDecoder(image_size=size, color_mode=color_mode).decode(data)
     as_png = color_mode == "rgba" or max(size) > MAX_JPEG_SIDE
     encoded = encode_png(pixels) if as_png else encode_jpeg(pixels, quality)
-    return encoded, ImageHeader("png" if as_png else "jpeg", size[1], size[0], _MODES[color_mode], 1)
+    return encoded, ImageHeader("png" if as_png else "jpeg", size[1], size[0], PILLOW_MODES[color_mode], 1)
 
 
 def shrunk_size(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -310,19 +310,21 @@ class Loader:
             num_workers: How many there are.
 
         Yields:
-            Each sample with its members' bytes by extension: ``{"jpg": ..., "cls": ...}``.
+            Each sample with its members' bytes by extension: ``{"jpg": ..., "cls": ...}``, ``{"raw": ..., "cls": ...}``
+            where pictures are stored raw.
 
         Raises:
             ConfigError: There is no such epoch or worker.
             FormatError: A shard is damaged or missing.
         """
         share = self._share.part(worker, num_workers, shuffled=self._order.shuffled)
+        is_raw = self.manifest.fields["image"].kind == "array"
         for batch in self._work(EpochOrder(self._order, epoch), 0, None, share):
             rows = zip(batch.keys, batch.arrays["image"], batch.labels, strict=False)
             for number, (key, image, label) in enumerate(rows):
                 if number in batch.replaced:
                     continue
-                extension = EXTENSIONS.get(sniff(image) or "", "bin")
+                extension = "raw" if is_raw else EXTENSIONS.get(sniff(image) or "", "bin")
                 yield Sample(key=key, fields={extension: image, "cls": encode_class(int(label))})
 
     def keys(self, epoch: int = 0, *, padding: bool = False) -> list[str]:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PackPlan", "ShardTask", "TaskItem", "make_plan"]
 
-# The longest image extension and the longest label text: a shard's length is planned before its pictures are read.
-_LONGEST_EXTENSION = b".jpeg"
 _MAX_CLASSES = 1_000_000
 
 
@@ -188,7 +186,7 @@ def _shards(items: Sequence[TaskItem], options: PackOptions) -> Iterator[tuple[T
 
 def _length(item: TaskItem, pictures: PictureOptions) -> int:
     """The most bytes that a sample takes in a shard; what is to be expected where its picture is made smaller."""
-    name = item.key.encode() + _LONGEST_EXTENSION
+    name = item.key.encode() + pictures.longest_extension
     return member_length(name, pictures.planned_bytes(item.size)) + member_length(name, len(str(item.label)))
 
 

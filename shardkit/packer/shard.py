@@ -12,6 +12,7 @@ import xxhash
 from shardkit.codecs.label import encode_class
 from shardkit.errors import CodecError, PackError
 from shardkit.formats.tar import END_OF_ARCHIVE, member_header, padding
+from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.samples import FieldColumns, SampleTable
 from shardkit.manifest.shards import ShardRow, table_name
 from shardkit.packer.pictures import stored_picture
@@ -53,7 +54,8 @@ def pack_shard(
     """
     store = open_store(dest)
     with store.write(task.name) as writer:
-        shard = _ShardWriter(writer, on_progress or (lambda _pictures, _bytes: None))
+        blocks = BlockHasher() if pictures.store == "raw" else None
+        shard = _ShardWriter(writer, blocks, on_progress or (lambda _pictures, _bytes: None))
         failures = []
         for item in task.items:
             try:
@@ -102,8 +104,9 @@ def _read(item: TaskItem) -> bytes:
 class _ShardWriter:
     """A shard being written, and what its table will say."""
 
-    def __init__(self, writer: Writer, on_progress: Callable[[int, int], None]) -> None:
+    def __init__(self, writer: Writer, blocks: BlockHasher | None, on_progress: Callable[[int, int], None]) -> None:
         self._writer = writer
+        self._blocks = blocks
         self._on_progress = on_progress
         self._block: list[bytes] = []
         self._block_bytes = 0
@@ -147,6 +150,7 @@ class _ShardWriter:
                 for name, places in columns.items()
             },
             pictures=pictures,
+            **({} if self._blocks is None else {"blocks": self._blocks.digests()}),
         )
 
     def _member(self, field: str, name: str, data: bytes) -> None:
@@ -163,6 +167,8 @@ class _ShardWriter:
     def _flush(self) -> None:
         block = b"".join(self._block)
         self.digest.update(block)
+        if self._blocks is not None:
+            self._blocks.update(block)
         self._writer.write(block)
         self._on_progress(self._pictures, len(block))
         self._block, self._block_bytes, self._pictures = [], 0, 0

@@ -8,6 +8,7 @@ from material import material_dir
 from PIL import Image
 
 from shardkit.codecs.header import read_header
+from shardkit.codecs.image import ImageDecoder
 from shardkit.errors import CodecError
 from shardkit.packer.pictures import PictureOptions, stored_picture
 
@@ -54,3 +55,17 @@ def test_the_planned_length_of_photographs_is_about_right(quality):
     lengths = [(len(stored_picture(data, options).data), options.planned_bytes(len(data))) for data in files]
     found, planned = (sum(column) for column in zip(*lengths, strict=True))
     assert 0.6 < found / planned < 1.6
+
+
+@pytest.mark.parametrize(
+    ("color_mode", "channels", "mode"), [("rgb", 3, "RGB"), ("grayscale", 1, "L"), ("rgba", 4, "RGBA")]
+)
+def test_a_raw_picture_is_what_the_decoder_gives(color_mode, channels, mode):
+    options = PictureOptions(store="raw", image_size=(6, 9), color_mode=color_mode, crop_to_aspect_ratio=True)
+    data = material_dir("photos", "china.jpg").read_bytes()
+    stored, header, extension = stored_picture(data, options)
+    decoder = ImageDecoder(image_size=(6, 9), color_mode=color_mode, crop_to_aspect_ratio=True)
+    assert np.array_equal(np.frombuffer(stored, np.uint8).reshape(6, 9, channels), decoder.decode(data))
+    assert (header.format, header.height, header.width, header.mode, header.orientation) == ("raw", 6, 9, mode, 1)
+    assert extension == "raw"
+    assert options.planned_bytes(len(data)) == len(stored)
