@@ -39,6 +39,21 @@ class ClassFromChoice(StrEnum):
     path = "path"
 
 
+class StoreChoice(StrEnum):
+    """As what pictures are kept."""
+
+    encoded = "encoded"
+    raw = "raw"
+
+
+class ColorChoice(StrEnum):
+    """Which values a pixel has."""
+
+    rgb = "rgb"
+    grayscale = "grayscale"
+    rgba = "rgba"
+
+
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="The folder that holds the data set.")]
 
 
@@ -70,7 +85,9 @@ def pack(
         str | None, typer.Option(metavar="NAME=FRACTION,…", help="Splits, such as train=0.9,val=0.1.")
     ] = None,
     stratify: Annotated[bool, typer.Option("--stratify", help="Cut each class at the exact proportions.")] = False,
-    shard_size: Annotated[str, typer.Option(metavar="SIZE", help="The most bytes in a shard.")] = "64MiB",
+    shard_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="The most bytes in a shard; about, with --resize.")
+    ] = "64MiB",
     shard_samples: Annotated[int | None, typer.Option(metavar="N", help="The most samples in a shard.")] = None,
     seed: Annotated[int, typer.Option(help="Of the splits and the shuffle.")] = 0,
     shuffle: Annotated[bool, typer.Option(help="Shuffle over the whole split, or leave sorted by path.")] = True,
@@ -78,6 +95,28 @@ def pack(
     check: Annotated[
         CheckChoice, typer.Option(help="Look at each picture's header and end, or decode it whole.")
     ] = CheckChoice.header,
+    resize: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Make pictures smaller whose shorter side is over N pixels: JPEG again, or PNG."
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None, typer.Option(metavar="Q", help="Of the JPEGs that --resize makes, 1 to 100; 90 without it.")
+    ] = None,
+    store: Annotated[
+        StoreChoice, typer.Option(help="Keep pictures encoded, or decode them to arrays of one size and keep those.")
+    ] = StoreChoice.encoded,
+    image_size: Annotated[
+        tuple[int, int] | None, typer.Option(metavar="HEIGHT WIDTH", help="The size of raw pictures.")
+    ] = None,
+    color_mode: Annotated[ColorChoice, typer.Option(help="The channels of raw pictures.")] = ColorChoice.rgb,
+    crop_to_aspect_ratio: Annotated[
+        bool, typer.Option("--crop-to-aspect-ratio", help="Of raw pictures: cut to the array's shape, do not distort.")
+    ] = False,
+    pad_to_aspect_ratio: Annotated[
+        bool, typer.Option("--pad-to-aspect-ratio", help="Of raw pictures: fill up with zeros, do not distort.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is at DEST.")] = False,
     class_from: Annotated[
         ClassFromChoice, typer.Option(help="The class is the first folder of a path, or the whole of it.")
@@ -101,9 +140,11 @@ def pack(
     unwind_when_stopped()
     result = run_pack(
         source, dest, split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples,
-        seed=seed, shuffle=shuffle, workers=workers, check=check.value, overwrite=overwrite,
-        class_from=class_from.value, follow_symlinks=follow_symlinks, path_column=path_column,
-        label_column=label_column, root=root,
+        seed=seed, shuffle=shuffle, workers=workers, check=check.value, resize=resize,
+        quality=quality, store=store.value, image_size=image_size, color_mode=color_mode.value,
+        crop_to_aspect_ratio=crop_to_aspect_ratio, pad_to_aspect_ratio=pad_to_aspect_ratio,
+        overwrite=overwrite, class_from=class_from.value, follow_symlinks=follow_symlinks,
+        path_column=path_column, label_column=label_column, root=root,
     )  # fmt: skip
     typer.echo(packed_words(result))
 
@@ -151,7 +192,7 @@ def unpack(
     ],
     split: Annotated[str | None, typer.Option(metavar="NAME", help="One split only.")] = None,
 ) -> None:
-    """Write the pictures back under the names they had, byte for byte."""
+    """Write the pictures back under the names they had, byte for byte; raw ones as PNG."""
     from shardkit.packer import unpack as run_unpack
 
     unwind_when_stopped()

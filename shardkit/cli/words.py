@@ -66,6 +66,8 @@ def info_words(found: dict[str, Any]) -> str:
     ]
     lines = [f"{found['url']}  (format {found['format_version']}, fingerprint {found['fingerprint']})", ""]
     lines += [*_columns(rows), ""]
+    if "shape" in (image := found["fields"]["image"]):
+        lines.append("pictures: raw " + "x".join(map(str, image["shape"])))
     classes = found["classes"]
     if "class_counts" in found:
         counts = found["class_counts"]

@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 
 from shardkit.codecs.arrays import lay_into
+from shardkit.codecs.colors import CHANNELS, PILLOW_MODES, ColorMode
 from shardkit.codecs.geometry import Box, centre_crop, centred, shown, shown_size, stored_box
 from shardkit.codecs.header import check_size, sniff
 from shardkit.codecs.jpeg import JpegFrame, check_frame, parse_jpeg
@@ -26,15 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ColorMode", "DataFormat", "Dtype", "ImageDecoder"]
 
-ColorMode = Literal["rgb", "grayscale", "rgba"]
 DataFormat = Literal["channels_last", "channels_first"]
 Dtype = Literal["uint8", "float32", "float16"]
 
 Pixels = np.ndarray[Any, Any]
 
-_CHANNELS = {"rgb": 3, "grayscale": 1, "rgba": 4}
 _JPEG_COLORS = {"rgb": "RGB", "grayscale": "GRAY", "rgba": "RGBA"}
-_PILLOW_MODES = {"rgb": "RGB", "grayscale": "L", "rgba": "RGBA"}
 _JPEG_REDUCTIONS = (8, 4, 2)  # the ones libjpeg-turbo does at full speed
 _MIN_SCALE = 2  # what JPEG reduction leaves to the antialiased resize
 
@@ -51,6 +49,8 @@ class ImageDecoder:
         antialias: Average when shrinking, as Pillow does; otherwise sample, as Keras does.
         dtype: ``uint8``, or ``float32`` or ``float16`` for the same values, 0 to 255.
         data_format: ``channels_last`` for (H, W, C), ``channels_first`` for (C, H, W).
+        stored: Height, width and channels of pictures that are kept as the bytes of such an array; ``None`` for
+            pictures that are encoded.
 
     Raises:
         ConfigError: A value is not possible.
@@ -63,6 +63,7 @@ class ImageDecoder:
     antialias: bool = True
     dtype: Dtype = "uint8"
     data_format: DataFormat = "channels_last"
+    stored: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         size: object = self.image_size
@@ -74,6 +75,13 @@ class ImageDecoder:
             value = getattr(self, name)
             if value not in get_args(known):
                 raise ConfigError(f"{name} must be one of {', '.join(get_args(known))}", setting=name, value=value)
+        if self.stored is not None and self.stored[2] != self.channels:
+            raise ConfigError(
+                f"the pictures are kept with {self.stored[2]} values per pixel, and color_mode has {self.channels}",
+                setting="color_mode",
+                value=self.color_mode,
+                advice="Leave color_mode out, or pack them again",
+            )
         if self.crop_to_aspect_ratio and self.pad_to_aspect_ratio:
             raise ConfigError(
                 "crop_to_aspect_ratio and pad_to_aspect_ratio exclude each other",
@@ -85,7 +93,7 @@ class ImageDecoder:
     @property
     def channels(self) -> int:
         """Values per pixel."""
-        return _CHANNELS[self.color_mode]
+        return CHANNELS[self.color_mode]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,6 +101,11 @@ class ImageDecoder:
         height, width = self.image_size
         first = self.data_format == "channels_first"
         return (self.channels, height, width) if first else (height, width, self.channels)
+
+    @property
+    def copies(self) -> bool:
+        """Whether pictures are kept just as they come out, so that decoding is copying."""
+        return self.stored == self.shape and self.dtype == "uint8" and self.data_format == "channels_last"
 
     @property
     def spec(self) -> ArraySpec:
@@ -146,6 +159,11 @@ class ImageDecoder:
             lay_into(changed, out, channels_first=self.data_format == "channels_first")
 
     def _decode(self, data: bytes | memoryview, out: Pixels, choose_box: Callable[[int, int], Box]) -> None:
+        if self.stored is not None:
+            kept = np.frombuffer(data, dtype=np.uint8).reshape(self.stored)
+            box, view = self._place(self.stored[:2], 1, out, choose_box)
+            self._fill(kept, box, view, 1, 1)
+            return
         form = sniff(data)
         if form is None:
             raise CodecError("not a picture of a known format")
@@ -196,7 +214,7 @@ class ImageDecoder:
             frame = parse_png(data)
             check_size(frame.width, frame.height)
             orientation = frame.orientation
-        pixels, found = decode_with_pillow(data, form, _PILLOW_MODES[self.color_mode])
+        pixels, found = decode_with_pillow(data, form, PILLOW_MODES[self.color_mode])
         orientation = orientation or found
         box, view = self._place((pixels.shape[0], pixels.shape[1]), orientation, out, choose_box)
         self._fill(pixels, box, view, orientation, 1)

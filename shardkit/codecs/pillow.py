@@ -21,7 +21,7 @@ from shardkit.errors import CodecError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["open_picture", "orientation_in", "reported", "stored_size"]
+__all__ = ["is_transparent", "open_picture", "orientation_in", "reported", "stored_size"]
 
 _PLUGINS = {
     "jpeg": "JPEG",
@@ -56,6 +56,23 @@ def open_picture(data: bytes | memoryview, form: str) -> ImageFile.ImageFile:
         if form == "tiff":
             _read_directories(image)
         return image
+
+
+def is_transparent(data: bytes | memoryview, form: str) -> bool:
+    """Whether a picture says that some of its pixels may be transparent; nothing is decoded.
+
+    Args:
+        data: The file.
+        form: Its format, as `shardkit.codecs.header.sniff` names it.
+
+    Returns:
+        True where it has an alpha channel, a palette with alpha, or a transparent colour.
+
+    Raises:
+        CodecError: It is damaged or not of that format.
+    """
+    with open_picture(data, form) as image:
+        return image.has_transparency_data
 
 
 def orientation_in(image: Image.Image, form: str) -> int:

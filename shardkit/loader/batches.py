@@ -105,7 +105,7 @@ class BatchJob:
         """The batch."""
         images, bad, count = self.work.images, self.work.bad, len(self.rows)
         sources = self._fill() if bad or count < len(images) else None
-        labels = self.rows.label.copy() if sources is None else np.where(sources < 0, 0, self.rows.label[sources])
+        labels = self.rows.label.copy() if sources is None else np.append(self.rows.label, 0)[sources]
         arrays: dict[str, NDArray[Any]] = {"image": images}
         if self.form.mode is not None:
             arrays["label"] = labels_as(labels, self.form.mode, self.form.num_classes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shardkit.codecs.image import ImageDecoder
     from shardkit.loader.augment import AugmentFunction, Transform
-    from shardkit.manifest import Split
+    from shardkit.manifest import FieldInfo, Split
 
 __all__ = [
     "ColorMode",
@@ -46,13 +46,15 @@ Config = TypeVar("Config", "OrderConfig", "DecodeConfig", "RuntimeConfig")
 # The first samples of a lane may move only this far, so that the first batch of an epoch needs few reads.
 FIRST_SPAN = 16
 
+_USUAL_SIZE = (256, 256)
+
 
 class LoaderOptions(TypedDict, total=False):
     """The keywords of `Loader`, flat, as a user gives them."""
 
     batch_size: int
-    image_size: tuple[int, int]
-    color_mode: ColorMode
+    image_size: tuple[int, int] | None
+    color_mode: ColorMode | None
     label_mode: LabelMode | None
     crop_to_aspect_ratio: bool
     pad_to_aspect_ratio: bool
@@ -149,8 +151,8 @@ class DecodeConfig:
     """What a sample becomes.
 
     Attributes:
-        image_size: Height and width in pixels.
-        color_mode: The channels.
+        image_size: Height and width in pixels; without it 256 x 256, or the size that arrays are kept in.
+        color_mode: The channels; without it ``"rgb"``, or those that arrays are kept with.
         label_mode: ``"int"`` (B,) int64, ``"categorical"`` (B, classes) float32, ``"binary"`` (B, 1) float32, or
             ``None`` for images alone.
         crop_to_aspect_ratio: Cut the picture to the target's shape before it is resized, instead of distorting it.
@@ -163,8 +165,8 @@ class DecodeConfig:
         decode: Whether pictures are decoded; else their bytes are handed out as they are.
     """
 
-    image_size: tuple[int, int] = (256, 256)
-    color_mode: ColorMode = "rgb"
+    image_size: tuple[int, int] | None = None
+    color_mode: ColorMode | None = None
     label_mode: LabelMode | None = "int"
     crop_to_aspect_ratio: bool = False
     pad_to_aspect_ratio: bool = False
@@ -177,13 +179,14 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         _one_of("dtype", self.dtype, "uint8", "float32", "float16")
         _one_of("data_format", self.data_format, "channels_last", "channels_first")
-        _one_of("color_mode", self.color_mode, "rgb", "grayscale", "rgba")
+        _one_of("color_mode", self.color_mode, "rgb", "grayscale", "rgba", None)
         _one_of("label_mode", self.label_mode, "int", "categorical", "binary", None)
         for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias", "decode"):
             _one_of(name, getattr(self, name), True, False)
-        if not isinstance(self.image_size, (tuple, list)) or len(self.image_size) != 2:
-            raise ConfigError("image_size must be (height, width)", setting="image_size", value=self.image_size)
-        for side in self.image_size:
+        size: object = (1, 1) if self.image_size is None else self.image_size
+        if not isinstance(size, (tuple, list)) or len(size) != 2:
+            raise ConfigError("image_size must be (height, width)", setting="image_size", value=size)
+        for side in size:
             whole_number("image_size", side, 1)
         object.__setattr__(self, "augment", as_transforms(self.augment))
         self._check_augment()
@@ -207,15 +210,26 @@ class DecodeConfig:
                 f"label_mode='binary' needs two classes; there are {num_classes}", setting="label_mode", value="binary"
             )
 
-    def decoder(self) -> ImageDecoder | None:
-        """What makes pixels of pictures; ``None`` where their bytes are handed out."""
+    def decoder(self, field: FieldInfo) -> ImageDecoder | None:
+        """What makes pixels of pictures; ``None`` where their bytes are handed out.
+
+        Args:
+            field: How the pictures are kept.
+
+        Raises:
+            ConfigError: They are kept with other channels.
+        """
         if not self.decode:
             return None
+        from shardkit.codecs.colors import COLOR_MODES
         from shardkit.codecs.image import ImageDecoder
 
+        height, width, channels = field.shape or (*_USUAL_SIZE, 3)
+        size = self.image_size or (height, width)
         return ImageDecoder(
-            image_size=(self.image_size[0], self.image_size[1]),
-            color_mode=self.color_mode,
+            image_size=(size[0], size[1]),
+            color_mode=self.color_mode or COLOR_MODES[channels],
+            stored=None if field.shape is None else (height, width, channels),
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             pad_to_aspect_ratio=self.pad_to_aspect_ratio,
             antialias=self.antialias,

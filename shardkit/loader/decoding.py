@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from shardkit.errors import CodecError, FormatError
-from shardkit.loader.augment import Chance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -18,9 +17,9 @@ if TYPE_CHECKING:
     from shardkit.codecs.image import ImageDecoder
     from shardkit.loader.augment import Augmenter
     from shardkit.loader.read import LocalReader
+    from shardkit.loader.recorder import Recorder
     from shardkit.loader.rows import Rows
     from shardkit.loader.skips import Skips
-    from shardkit.loader.recorder import Recorder
 
 __all__ = ["DecodeWork", "Decoding"]
 

@@ -19,7 +19,6 @@ from shardkit.loader.ranks import share_of, warn_of_shared_chunks
 from shardkit.loader.recorder import Recorder
 from shardkit.loader.skips import Skips
 from shardkit.loader.state import Handover, Position, make_state, read_state
-from shardkit.loader.stats import Stats, make_stats
 from shardkit.loader.tables import TableCache
 from shardkit.manifest import open_dataset
 from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
+    from shardkit.loader.stats import Stats
     from shardkit.manifest import Manifest
 
 __all__ = ["Loader"]
@@ -48,7 +48,7 @@ class Loader:
             ``shuffle_buffer="256MB"``, ``chunk_size="2MB"``, ``lanes=16``, ``drop_remainder=None`` (drop exactly when
             shuffling).
 
-            content: ``image_size=(256, 256)``, ``color_mode="rgb"``, ``label_mode="int"``,
+            content: ``image_size=(256, 256)`` and ``color_mode="rgb"``, or as arrays are kept, ``label_mode="int"``,
             ``crop_to_aspect_ratio=False``, ``pad_to_aspect_ratio=False``, ``antialias=True``, ``dtype="uint8"``,
             ``data_format="channels_last"``, ``augment=()``, ``decode=True``.
 
@@ -101,7 +101,7 @@ class Loader:
             split=self._split,
             order=self._order,
             decode=self._decode,
-            decoder=self._decode.decoder(),
+            decoder=self._decode.decoder(self.manifest.fields["image"]),
             form=LabelForm(mode, len(self.class_names), weight),
             runtime=self._runtime,
             tables=TableCache(self._dataset, self._split),
@@ -321,19 +321,21 @@ class Loader:
             num_workers: How many there are.
 
         Yields:
-            Each sample with its members' bytes by extension: ``{"jpg": ..., "cls": ...}``.
+            Each sample with its members' bytes by extension: ``{"jpg": ..., "cls": ...}``, ``{"raw": ..., "cls": ...}``
+            where pictures are stored raw.
 
         Raises:
             ConfigError: There is no such epoch or worker.
             FormatError: A shard is damaged or missing.
         """
         share = self._share.part(worker, num_workers, shuffled=self._order.shuffled)
+        is_raw = self.manifest.fields["image"].kind == "array"
         for batch in self._pipeline.iterate(EpochOrder(self._order, epoch), 0, share, decode=False):
             rows = zip(batch.keys, batch.arrays["image"], batch.labels, strict=False)
             for number, (key, image, label) in enumerate(rows):
                 if number in batch.replaced:
                     continue
-                extension = EXTENSIONS.get(sniff(image) or "", "bin")
+                extension = "raw" if is_raw else EXTENSIONS.get(sniff(image) or "", "bin")
                 yield Sample(key=key, fields={extension: image, "cls": encode_class(int(label))})
 
     def keys(self, epoch: int = 0, *, padding: bool = False) -> list[str]:

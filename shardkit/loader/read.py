@@ -126,6 +126,10 @@ class LocalReader:
             while self._open:
                 self._open.popitem()[1].close()
 
+    def shard_bytes(self, shard: int) -> int:
+        """The length of a shard of the split, by its number."""
+        return int(self._split.shards.num_bytes[shard])
+
     def shard_name(self, shard: int) -> str:
         """The name of a shard of the split, by its number."""
         return self._split.shards[shard].name

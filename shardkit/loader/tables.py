@@ -34,6 +34,7 @@ class TableCache:
         self._split = split
         self._numbers: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
         self._num_bytes = 0
+        self._blocks: dict[int, NDArray[np.uint64]] = {}
         self._keyed: OrderedDict[int, SampleTable] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -55,9 +56,27 @@ class TableCache:
                 found = self._numbers[shard] = self._read(shard)
                 self._num_bytes += found.nbytes
                 while self._num_bytes > _MAX_BYTES and len(self._numbers) > 1:
-                    self._num_bytes -= self._numbers.popitem(last=False)[1].nbytes
+                    old, dropped = self._numbers.popitem(last=False)
+                    self._num_bytes -= dropped.nbytes
+                    self._blocks.pop(old, None)
             self._numbers.move_to_end(shard)
             return found
+
+    def blocks(self, shard: int) -> NDArray[np.uint64]:
+        """The digests of a shard's blocks, see `SampleTable.blocks`.
+
+        Args:
+            shard: The shard's number in the split.
+
+        Returns:
+            ``(num_blocks,)`` uint64, none where samples are not kept raw.
+
+        Raises:
+            ManifestError: The table is missing or damaged.
+        """
+        with self._lock:
+            found = self._blocks.get(shard)
+            return self._keyed_table(shard).blocks if found is None else found
 
     def keys(self, samples: NDArray[np.int64]) -> list[str]:
         """The samples' keys, in the order asked for.
@@ -79,6 +98,7 @@ class TableCache:
 
     def _read(self, shard: int) -> NDArray[np.int64]:
         table = self._keyed_table(shard)
+        self._blocks[shard] = table.blocks
         image = table.fields["image"]
         columns = (np.arange(len(table)), image.offset, image.size, image.xxh3_64.view(np.int64), table.labels)
         return np.column_stack([*columns, np.full(len(table), shard)])

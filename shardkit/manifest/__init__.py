@@ -2,10 +2,11 @@
 
 from shardkit.manifest.dataset import DataSet, Split, open_dataset, read_manifest
 from shardkit.manifest.manifest import FORMAT_VERSION, FieldInfo, Manifest, SplitInfo
-from shardkit.manifest.samples import FieldColumns, SampleTable
+from shardkit.manifest.samples import BLOCK_BYTES, FieldColumns, SampleTable
 from shardkit.manifest.shards import ShardRow, ShardTable
 
 __all__ = [
+    "BLOCK_BYTES",
     "FORMAT_VERSION",
     "DataSet",
     "FieldColumns",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import numpy as np
 
 from shardkit.errors import ConfigError, ManifestError
 from shardkit.manifest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
+from shardkit.manifest.parquet import ADVICE
 from shardkit.manifest.samples import SampleTable
 from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardRow, ShardTable, table_name
 from shardkit.storage import open_store
@@ -96,10 +98,21 @@ class DataSet:
         if self.store.size(name) is None:
             raise ManifestError("the sample table is missing", shard=name, advice="Copy the data set again")
         table = SampleTable.from_parquet(self.store.read(name), row, tuple(self.manifest.fields), whole=whole)
+        self._check_arrays(table, name)
         labels = table.labels
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.manifest.classes):
             raise ManifestError("a label is of no class of the manifest", shard=name, advice="Pack the data set again")
         return table
+
+    def _check_arrays(self, table: SampleTable, name: str) -> None:
+        """Refuse a table that does not fit fields that are arrays: of one size, and with digests of blocks."""
+        for field, info in self.manifest.fields.items():
+            if info.shape is None:
+                continue
+            if (table.fields[field].size != math.prod(info.shape)).any():
+                raise ManifestError(f"a size of field {field} is not that of its array", shard=name, advice=ADVICE)
+            if not len(table.blocks):
+                raise ManifestError("there are no digests of blocks, as arrays need", shard=name, advice=ADVICE)
 
 
 def read_manifest(url: str | os.PathLike[str]) -> Manifest:

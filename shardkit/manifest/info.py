@@ -10,6 +10,8 @@ from shardkit.manifest.dataset import DataSet, open_dataset
 if TYPE_CHECKING:
     import os
 
+    from shardkit.manifest.manifest import FieldInfo
+
 __all__ = ["describe"]
 
 
@@ -38,11 +40,15 @@ def describe(url: str | os.PathLike[str], *, count: bool = False) -> dict[str, A
             name: {"num_samples": split.num_samples, "num_shards": split.num_shards, "num_bytes": split.num_bytes}
             for name, split in manifest.splits.items()
         },
-        "fields": {name: {"kind": field.kind} for name, field in manifest.fields.items()},
+        "fields": {name: _field(info) for name, info in manifest.fields.items()},
         "classes": list(manifest.classes),
         "packed": dict(manifest.packed),
     }
     return {**found, **_counts(dataset)} if count else found
+
+
+def _field(info: FieldInfo) -> dict[str, Any]:
+    return {name: value for name, value in info.as_json().items() if name != "extensions"}
 
 
 def _counts(dataset: DataSet) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
+from shardkit.codecs.header import MAX_PIXELS
 from shardkit.errors import ManifestError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 64 * 2**20
 _HEX_128 = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DTYPE = "uint8"  # of all arrays that are stored as they are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +46,19 @@ class FieldInfo:
     """What a field of every sample is.
 
     Attributes:
-        kind: ``"image"`` or ``"class"``.
+        kind: ``"image"``: an encoded picture; ``"array"``: the values of a uint8 array, in C order; ``"class"``.
         extensions: The member names' extensions that hold it.
+        shape: Of the array, ``(H, W, C)``; ``None`` for the other kinds.
     """
 
     kind: str
     extensions: tuple[str, ...]
+    shape: tuple[int, ...] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The field as the manifest keeps it."""
+        found: dict[str, Any] = {"kind": self.kind, "extensions": list(self.extensions)}
+        return found if self.shape is None else {**found, "shape": list(self.shape), "dtype": _DTYPE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +117,7 @@ class Manifest:
                 name: {"num_samples": s.num_samples, "num_bytes": s.num_bytes, "num_shards": s.num_shards}
                 for name, s in self.splits.items()
             },
-            "fields": {
-                name: {"kind": info.kind, "extensions": list(info.extensions)} for name, info in self.fields.items()
-            },
+            "fields": {name: info.as_json() for name, info in self.fields.items()},
             "classes": list(self.classes),
         }
 
@@ -172,7 +180,22 @@ def _split_info(value: Mapping[str, object]) -> SplitInfo:
 
 
 def _field_info(value: Mapping[str, Any]) -> FieldInfo:
-    return FieldInfo(kind=_text(value["kind"]), extensions=tuple(_text(name) for name in value["extensions"]))
+    kind, extensions = _text(value["kind"]), tuple(_text(name) for name in value["extensions"])
+    if (kind == "array") != ("shape" in value):
+        raise ValueError(f"a field of kind {kind!r} {'has no' if kind == 'array' else 'has a'} shape")
+    shape = _shape(value) if kind == "array" else None
+    return FieldInfo(kind=kind, extensions=extensions, shape=shape)
+
+
+def _shape(value: Mapping[str, Any]) -> tuple[int, ...]:
+    shape, dtype = value["shape"], value["dtype"]
+    if dtype != _DTYPE:
+        raise ValueError(f"arrays of {dtype!r} are not read, only of {_DTYPE}")
+    if not isinstance(shape, list) or len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape):
+        raise ValueError(f"{shape!r} is not a shape of height, width and channels")
+    if shape[2] not in (1, 3, 4) or math.prod(shape) > 4 * MAX_PIXELS:
+        raise ValueError(f"an array of shape {shape!r} is not a picture's")
+    return tuple(shape)
 
 
 def _count(value: object) -> int:

@@ -8,7 +8,7 @@ wrong label.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["FieldColumns", "SampleTable", "row_in_table"]
+__all__ = ["BLOCK_BYTES", "FieldColumns", "SampleTable", "row_in_table"]
+
+BLOCK_BYTES = 1 << 16
+"""Bytes of a block of a shard that has a digest of its own."""
 
 _FIELD_COLUMNS = ("offset", "size", "xxh3_64")
 _PICTURE_COLUMNS = ("width", "height", "mode", "format", "orientation")
 _ROW_KEY = b"shardkit.shard"
+_BLOCKS_KEY = b"shardkit.blocks"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +59,10 @@ class SampleTable:
         sources: The path each came from, relative to the source's root, as bytes.
         labels: ``(n,)`` int64 class labels.
         fields: Where each field lies, by field name.
-        pictures: What the packer saw in the picture's header: ``width``, ``height`` (as displayed), ``mode``,
-            ``format``, ``orientation``, each a list of n.
+        pictures: What the stored picture is: ``width``, ``height`` (as displayed), ``mode``, ``format``,
+            ``orientation``, each a list of n.
+        blocks: ``(num_blocks,)`` uint64: xxh3_64 of every `BLOCK_BYTES` of the shard from its start, the last block
+            short, so that any run of it can be verified at once; empty where pictures are encoded.
     """
 
     keys: Sequence[str]
@@ -64,6 +70,7 @@ class SampleTable:
     labels: NDArray[np.int64]
     fields: Mapping[str, FieldColumns]
     pictures: Mapping[str, Sequence[Any]]
+    blocks: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -80,6 +87,8 @@ class SampleTable:
             hashed.update(name.encode() + b"\0")
             hashed.update(columns.size.astype("<i8").tobytes())
             hashed.update(columns.xxh3_64.astype("<u8").tobytes())
+        if len(self.blocks):
+            hashed.update(b"\0blocks\0" + self.blocks.astype("<u8").tobytes())
         return hashed.hexdigest()
 
     def to_parquet(self, row: ShardRow) -> bytes:
@@ -98,15 +107,17 @@ class SampleTable:
             "source": pa.array(self.sources, pa.binary()),
             "label": pa.array(self.labels, pa.int64()),
         }
-        for name, field in self.fields.items():
-            columns[f"{name}_offset"] = pa.array(field.offset, pa.int64())
-            columns[f"{name}_size"] = pa.array(field.size, pa.int64())
-            columns[f"{name}_xxh3_64"] = pa.array(field.xxh3_64, pa.uint64())
+        for name, found in self.fields.items():
+            columns[f"{name}_offset"] = pa.array(found.offset, pa.int64())
+            columns[f"{name}_size"] = pa.array(found.size, pa.int64())
+            columns[f"{name}_xxh3_64"] = pa.array(found.xxh3_64, pa.uint64())
         kinds = {"mode": pa.string(), "format": pa.string(), "orientation": pa.int8()}
         for name in _PICTURE_COLUMNS:
             columns[name] = pa.array(self.pictures[name], kinds.get(name, pa.int32()))
-        table = pa.table(columns).replace_schema_metadata({_ROW_KEY: json.dumps(asdict(row))})
-        return to_parquet(table)
+        metadata: dict[bytes, str] = {_ROW_KEY: json.dumps(asdict(row))}
+        if len(self.blocks):
+            metadata[_BLOCKS_KEY] = self.blocks.astype("<u8").tobytes().hex()
+        return to_parquet(pa.table(columns).replace_schema_metadata(metadata))
 
     @classmethod
     def from_parquet(cls, data: bytes, row: ShardRow, fields: Sequence[str], *, whole: bool = True) -> SampleTable:
@@ -141,18 +152,27 @@ class SampleTable:
                     for name in fields
                 },
                 pictures={name: table.column(name).to_pylist() for name in _PICTURE_COLUMNS if whole},
+                blocks=_blocks(table, row),
             )
             matches = len(found) == row.num_samples and found.content_digest() == row.content
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise ManifestError(f"not a sample table: {exc}", shard=url, advice=ADVICE) from exc
         if not matches:
             raise ManifestError("the sample table does not belong to this data set", shard=url, advice=ADVICE)
-        for name, field in found.fields.items():
+        for name, columns in found.fields.items():
             # Not offset + size, which a hostile table can make overflow.
-            outside = (field.size < 0) | (field.offset < 0) | (field.offset > row.num_bytes - field.size)
+            outside = (columns.size < 0) | (columns.offset < 0) | (columns.offset > row.num_bytes - columns.size)
             if outside.any():
                 raise ManifestError(f"an offset of field {name} lies outside the shard", shard=url, advice=ADVICE)
         return found
+
+
+def _blocks(table: pa.Table, row: ShardRow) -> NDArray[np.uint64]:
+    text = (table.schema.metadata or {}).get(_BLOCKS_KEY, b"")
+    found = np.frombuffer(bytes.fromhex(text.decode("ascii")), dtype="<u8").astype(np.uint64)
+    if text and len(found) != -(-row.num_bytes // BLOCK_BYTES):
+        raise ValueError(f"it has digests of {len(found)} blocks for {row.num_bytes} bytes")
+    return found
 
 
 def row_in_table(data: bytes, url: str) -> ShardRow:

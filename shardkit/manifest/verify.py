@@ -6,11 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import xxhash
 
 from shardkit.errors import FormatError, ShardkitError, StorageError
 from shardkit.formats.tar import iter_members
+from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.dataset import DataSet, open_dataset
+from shardkit.manifest.samples import BLOCK_BYTES
 from shardkit.storage import HasPaths
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VerifyReport", "verify"]
 
-_BLOCK_BYTES = 8 * 2**20
+_READ_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +48,8 @@ class VerifyReport:
 def verify(url: str | os.PathLike[str], *, on_progress: Callable[[str, int], None] | None = None) -> VerifyReport:
     """Check a data set from end to end.
 
-    Each shard's length and digest, its tar headers against its table, each field's digest, the table's own digest,
-    and all counts.
+    Each shard's length and digest, its tar headers against its table, each field's digest, the digests of blocks where
+    there are any, the table's own digest, and all counts.
 
     Args:
         url: The data set.
@@ -91,24 +94,27 @@ def _verify_shard(dataset: DataSet, row: ShardRow) -> None:
     assert isinstance(store, HasPaths)
     path = store.path(row.name)
     try:
-        digest = _verify_file(path, row, table)
+        _verify_file(path, row, table)
     except OSError as exc:
         raise StorageError(f"cannot read: {exc.strerror or exc}", url=str(path), operation="read") from exc
-    if digest != row.digest:
-        raise FormatError("the shard's digest differs, outside of its fields' bytes", shard=row.name)
 
 
-def _verify_file(path: Path, row: ShardRow, table: SampleTable) -> str:
-    """Check headers and fields, and give the digest of the whole file."""
+def _verify_file(path: Path, row: ShardRow, table: SampleTable) -> None:
+    """Check headers and fields, then the digests of the whole file and of its blocks."""
     with path.open("rb", buffering=0) as file:
         members = iter_members(file, size=row.num_bytes, shard=row.name)
         _verify_members(row, table, [(member.name, member.offset, member.size) for member in members])
         _verify_fields(row, table, file.fileno())
-        digest = xxhash.xxh3_128()
+        digest, blocks = xxhash.xxh3_128(), BlockHasher() if len(table.blocks) else None
         file.seek(0)
-        while block := file.read(_BLOCK_BYTES):
+        while block := file.read(_READ_BYTES):
             digest.update(block)
-    return digest.hexdigest()
+            if blocks is not None:
+                blocks.update(block)
+    different = np.flatnonzero(blocks.digests() != table.blocks) if blocks is not None else np.zeros(0, dtype=np.intp)
+    if digest.hexdigest() != row.digest or len(different):
+        offset = int(different[0]) * BLOCK_BYTES if len(different) else None
+        raise FormatError("the shard's digest differs, outside of its fields' bytes", shard=row.name, offset=offset)
 
 
 def _verify_members(row: ShardRow, table: SampleTable, members: list[tuple[str, int, int]]) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, SupportsFloat
 
 from shardkit.errors import ConfigError
+from shardkit.packer.pictures import PictureOptions
 from shardkit.units import parse_bytes, whole_number
 
-__all__ = ["Check", "ClassFrom", "LabelsFrom", "PackOptions", "parse_split"]
+__all__ = ["ClassFrom", "LabelsFrom", "PackOptions", "parse_split"]
 
-Check = Literal["header", "decode"]
 ClassFrom = Literal["top", "path"]
 LabelsFrom = Literal["folders", "table"]
 _MAX_SHARD_BYTES = 1 << 62
@@ -24,8 +24,8 @@ _SPLIT_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class PackOptions:
     """The options that decide what is in a data set; see `pack` for what each means.
 
-    ``check`` changes no byte but whether there is a data set at all: one that passed the weaker check is not taken for
-    one that passed the stronger.
+    ``pictures.check`` changes no byte but whether there is a data set at all: one that passed the weaker check is not
+    taken for one that passed the stronger.
     """
 
     split: tuple[tuple[str, float], ...] = (("train", 1.0),)
@@ -36,7 +36,7 @@ class PackOptions:
     shuffle: bool = True
     class_from: ClassFrom = "top"
     labels_from: LabelsFrom = "folders"
-    check: Check = "header"
+    pictures: PictureOptions = field(default_factory=PictureOptions)
 
     def __post_init__(self) -> None:
         if self.shard_samples is not None:
@@ -45,11 +45,9 @@ class PackOptions:
         for name in ("stratify", "shuffle"):
             if type(getattr(self, name)) is not bool:
                 raise ConfigError(f"{name} must be True or False", setting=name, value=getattr(self, name))
-        # Tuples, not sets: what is not hashable is refused too.
+        # A tuple, not a set: what is not hashable is refused too.
         if self.class_from not in ("top", "path"):
             raise ConfigError("class_from must be 'top' or 'path'", setting="class_from", value=self.class_from)
-        if self.check not in ("header", "decode"):
-            raise ConfigError("check must be 'header' or 'decode'", setting="check", value=self.check)
 
     @classmethod
     def of(cls, *, split: Mapping[str, float] | str | None, shard_size: str | int, **others: Any) -> PackOptions:
@@ -58,7 +56,7 @@ class PackOptions:
         Args:
             split: Fractions by name, or the same as text: ``"train=0.9,val=0.1"``.
             shard_size: A size such as ``"64MiB"``, or bytes.
-            others: The other fields as they are.
+            others: The other fields as they are, and those of `PictureOptions`.
 
         Returns:
             The options.
@@ -73,7 +71,13 @@ class PackOptions:
         else:
             whole_number("shard_size", shard_size, 1, _MAX_SHARD_BYTES)
             size = shard_size
-        return cls(split=_checked_split({"train": 1.0} if split is None else split), shard_bytes=size, **others)
+        pictures = {known.name: others.pop(known.name) for known in fields(PictureOptions) if known.name in others}
+        return cls(
+            split=_checked_split({"train": 1.0} if split is None else split),
+            shard_bytes=size,
+            pictures=PictureOptions(**pictures),
+            **others,
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The options as the manifest keeps them."""
@@ -86,7 +90,7 @@ class PackOptions:
             "shuffle": self.shuffle,
             "class_from": self.class_from,
             "labels_from": self.labels_from,
-            "check": self.check,
+            **self.pictures.as_json(),
         }
 
 

@@ -17,9 +17,8 @@ from shardkit.manifest.shards import SHARD_TABLE_NAME
 from shardkit.packer.destination import UNFINISHED_NAME, finished, prepare, survey, tidy
 from shardkit.packer.engines.local import run_local
 from shardkit.packer.listing import Listing
-from shardkit.packer.options import Check, ClassFrom, PackOptions
+from shardkit.packer.options import ClassFrom, PackOptions
 from shardkit.packer.plan import PackPlan, make_plan
-from shardkit.packer.shard import FIELDS
 from shardkit.storage import open_store
 from shardkit.units import whole_number
 
@@ -27,11 +26,14 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
+    from shardkit.codecs.colors import ColorMode
+    from shardkit.packer.pictures import Check, PictureOptions, StoreAs
     from shardkit.storage import Store
 
 __all__ = ["PackResult", "pack"]
 
-_EXTENSIONS = {"image": ("jpg", "png", "webp", "gif", "bmp", "tif", "ppm", "jp2", "avif"), "label": ("cls",)}
+_LABEL = FieldInfo(kind="class", extensions=("cls",))
+_IMAGE = FieldInfo(kind="image", extensions=("jpg", "png", "webp", "gif", "bmp", "tif", "ppm", "jp2", "avif"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,13 @@ def pack(
     shuffle: bool = True,
     workers: int | None = None,
     check: Check = "header",
+    resize: int | None = None,
+    quality: int | None = None,
+    store: StoreAs = "encoded",
+    image_size: tuple[int, int] | None = None,
+    color_mode: ColorMode = "rgb",
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
     overwrite: bool = False,
     class_from: ClassFrom = "top",
     follow_symlinks: bool = False,
@@ -89,12 +98,23 @@ def pack(
         split: Fractions by name: ``{"train": 0.9, "val": 0.1}`` or ``"train=0.9,val=0.1"``; one split, ``train``,
             without it. A picture's split follows from its path and the seed alone.
         stratify: Cut each class at the exact proportions.
-        shard_size: The most bytes in a shard, such as ``"64MiB"``.
+        shard_size: The most bytes in a shard, such as ``"64MiB"``; with ``resize`` about what a shard will have, since
+            shards are planned before pictures are read.
         shard_samples: The most samples in a shard; only ``shard_size`` counts without it.
         seed: Of the splits and the shuffle, 0 to 2**64 - 1.
         shuffle: Whether samples are shuffled over the whole split; else they lie sorted by key.
         workers: Processes; as many as there are usable cores without it.
         check: ``"header"`` looks at each picture's header and end, ``"decode"`` decodes it whole.
+        resize: Pictures whose shorter side is larger than this many pixels are decoded, turned the right way up, made
+            smaller so that it is this long, and encoded again: as JPEG, or as PNG where there is transparency. All
+            others keep their bytes.
+        quality: Of those JPEGs, 1 to 100; 90 without it.
+        store: ``"encoded"`` keeps pictures as files; ``"raw"`` decodes each to an array of ``image_size``, as a
+            `Loader` would, and keeps its ``(H, W, C)`` uint8 values, so that no epoch decodes anything.
+        image_size: For raw pictures: height and width of all of them.
+        color_mode: For raw pictures: ``"rgb"``, ``"grayscale"`` or ``"rgba"``.
+        crop_to_aspect_ratio: For raw pictures: use the largest part in the middle that has the array's aspect ratio.
+        pad_to_aspect_ratio: For raw pictures: keep the aspect ratio and fill up with zeros.
         overwrite: Replace what shardkit packed there before, and keep nothing of it.
         class_from: For a folder: ``"top"``, a picture's class is its first folder, as in Keras; ``"path"``: all of
             them.
@@ -119,35 +139,42 @@ def pack(
     )  # fmt: skip
     options = PackOptions.of(
         split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples, seed=seed, shuffle=shuffle,
-        class_from=class_from, labels_from=listing.kind(), check=check,
+        class_from=class_from, labels_from=listing.kind(), check=check, resize=resize, quality=quality,
+        store=store, image_size=image_size, color_mode=color_mode, crop_to_aspect_ratio=crop_to_aspect_ratio,
+        pad_to_aspect_ratio=pad_to_aspect_ratio,
     )  # fmt: skip
     if workers is not None:
         whole_number("workers", workers, 1)
     # What is wrong with the destination is said before a source of a million files is listed.
-    store = open_store(dest)
-    listing.refuse_nested(store.folder)
-    survey(store)
+    target = open_store(dest)
+    listing.refuse_nested(target.folder)
+    survey(target)
     found = listing.read()
     plan = make_plan(found, options)
-    if not overwrite and (done := finished(store, plan)) is not None:
-        tidy(store)
-        return PackResult(dest=store.url, manifest=done, already_packed=True, ignored=found.ignored)
-    with store.lock():
+    if not overwrite and (done := finished(target, plan)) is not None:
+        tidy(target)
+        return PackResult(dest=target.url, manifest=done, already_packed=True, ignored=found.ignored)
+    with target.lock():
         try:
-            prepared = prepare(store, plan, overwrite=overwrite)
-            rows = _run(plan, store, prepared.kept, check, workers or usable_cores(), progress)
-            manifest = _finish(store, plan, options, rows)
+            prepared = prepare(target, plan, overwrite=overwrite)
+            rows = _run(plan, target, prepared.kept, options.pictures, workers or usable_cores(), progress)
+            manifest = _finish(target, plan, options, rows)
         finally:
             # Workers that were stopped, or died, left the shard they were at under a temporary name.
-            store.delete_temporary()
+            target.delete_temporary()
     return PackResult(
-        dest=store.url, manifest=manifest, num_kept_shards=len(prepared.kept),
+        dest=target.url, manifest=manifest, num_kept_shards=len(prepared.kept),
         replaced_unfinished=prepared.replaced_unfinished, ignored=found.ignored, seconds=time.monotonic() - started,
     )  # fmt: skip
 
 
 def _run(
-    plan: PackPlan, store: Store, kept: dict[str, ShardRow], check: Check, workers: int, progress: bool | None
+    plan: PackPlan,
+    store: Store,
+    kept: dict[str, ShardRow],
+    pictures: PictureOptions,
+    workers: int,
+    progress: bool | None,
 ) -> list[ShardRow]:
     rows = dict(kept)
     todo = [task for task in plan.tasks if task.name not in kept]
@@ -156,7 +183,7 @@ def _run(
     failures: list[str] = []
     first: ShardkitError | None = None
     with _Bar(total, done, disable=None if progress is None else not progress) as bar:
-        for outcome in run_local(todo, store.url, check, workers, bar.add):
+        for outcome in run_local(todo, store.url, pictures, workers, bar.add):
             if isinstance(outcome, ShardRow):
                 rows[outcome.name] = outcome
             else:
@@ -205,11 +232,11 @@ def _finish(store: Store, plan: PackPlan, options: PackOptions, rows: list[Shard
         splits[name] = SplitInfo(
             num_samples=int(mine.num_samples.sum()), num_bytes=int(mine.num_bytes.sum()), num_shards=len(mine)
         )
+    shape = options.pictures.shape
+    image = _IMAGE if shape is None else FieldInfo(kind="array", extensions=("raw",), shape=shape)
     manifest = Manifest(
         fingerprint=shards.fingerprint(),
-        fields={
-            name: FieldInfo(kind="class" if name == "label" else name, extensions=_EXTENSIONS[name]) for name in FIELDS
-        },
+        fields={"image": image, "label": _LABEL},
         classes=plan.classes,
         splits=splits,
         packed={**options.as_json(), "plan": plan.digest},

@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shardkit.packer.options import PackOptions
+    from shardkit.packer.pictures import PictureOptions
     from shardkit.packer.source import Source, SourceItem
 
 __all__ = ["PackPlan", "ShardTask", "TaskItem", "make_plan"]
 
-# The longest image extension and the longest label text: a shard's length is planned before its pictures are read.
-_LONGEST_EXTENSION = b".jpeg"
 _MAX_CLASSES = 1_000_000
 
 
@@ -172,7 +171,7 @@ def _stratified(
 
 def _shards(items: Sequence[TaskItem], options: PackOptions) -> Iterator[tuple[TaskItem, ...]]:
     """Runs of samples that fit into a shard; one that is larger than a shard gets its own."""
-    lengths = np.fromiter((_length(item) for item in items), dtype=np.int64, count=len(items))
+    lengths = np.fromiter((_length(item, options.pictures) for item in items), dtype=np.int64, count=len(items))
     ends = np.cumsum(lengths).tolist()
     room = options.shard_bytes - len(END_OF_ARCHIVE)
     start = 0
@@ -185,10 +184,10 @@ def _shards(items: Sequence[TaskItem], options: PackOptions) -> Iterator[tuple[T
         start = stop
 
 
-def _length(item: TaskItem) -> int:
-    """The most bytes that a sample takes in a shard."""
-    name = item.key.encode() + _LONGEST_EXTENSION
-    return member_length(name, item.size) + member_length(name, len(str(item.label)))
+def _length(item: TaskItem, pictures: PictureOptions) -> int:
+    """The most bytes that a sample takes in a shard; what is to be expected where its picture is made smaller."""
+    name = item.key.encode() + pictures.longest_extension
+    return member_length(name, pictures.planned_bytes(item.size)) + member_length(name, len(str(item.label)))
 
 
 def _digest(tasks: Sequence[ShardTask], classes: Sequence[str], options: PackOptions) -> str:

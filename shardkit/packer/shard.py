@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from shardkit.codecs.header import EXTENSIONS, read_header
 from shardkit.codecs.label import encode_class
 from shardkit.errors import CodecError, PackError
 from shardkit.formats.tar import END_OF_ARCHIVE, member_header, padding
+from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.samples import FieldColumns, SampleTable
 from shardkit.manifest.shards import ShardRow, table_name
+from shardkit.packer.pictures import stored_picture
 from shardkit.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shardkit.codecs.header import ImageHeader
-    from shardkit.packer.options import Check
+    from shardkit.packer.pictures import PictureOptions, StoredPicture
     from shardkit.packer.plan import ShardTask, TaskItem
     from shardkit.storage import Writer
 
@@ -32,7 +33,7 @@ _BLOCK_BYTES = 8 * 2**20
 
 
 def pack_shard(
-    task: ShardTask, dest: str, check: Check = "header", on_progress: Callable[[int, int], None] | None = None
+    task: ShardTask, dest: str, pictures: PictureOptions, on_progress: Callable[[int, int], None] | None = None
 ) -> ShardRow:
     """Pack one shard and its table.
 
@@ -41,7 +42,7 @@ def pack_shard(
     Args:
         task: What to pack.
         dest: The data set's URL.
-        check: ``"header"`` looks at each picture's header and end, ``"decode"`` decodes it whole.
+        pictures: What becomes of each picture.
         on_progress: Called now and then with the pictures and bytes done since the last call.
 
     Returns:
@@ -53,12 +54,12 @@ def pack_shard(
     """
     store = open_store(dest)
     with store.write(task.name) as writer:
-        shard = _ShardWriter(writer, on_progress or (lambda _pictures, _bytes: None))
+        blocks = BlockHasher() if pictures.store == "raw" else None
+        shard = _ShardWriter(writer, blocks, on_progress or (lambda _pictures, _bytes: None))
         failures = []
         for item in task.items:
             try:
-                data = _read(item)
-                shard.add(item, data, _checked(data, check))
+                shard.add(item, stored_picture(_read(item), pictures))
             except (CodecError, OSError) as exc:
                 what = exc.what if isinstance(exc, CodecError) else exc.strerror or str(exc)
                 failures.append(f"{item.where}: {what}")
@@ -100,20 +101,12 @@ def _read(item: TaskItem) -> bytes:
     return data
 
 
-def _checked(data: bytes, check: Check) -> ImageHeader:
-    header = read_header(data)
-    if check == "decode":
-        from shardkit.codecs.image import ImageDecoder
-
-        ImageDecoder(image_size=(8, 8)).decode(data)
-    return header
-
-
 class _ShardWriter:
     """A shard being written, and what its table will say."""
 
-    def __init__(self, writer: Writer, on_progress: Callable[[int, int], None]) -> None:
+    def __init__(self, writer: Writer, blocks: BlockHasher | None, on_progress: Callable[[int, int], None]) -> None:
         self._writer = writer
+        self._blocks = blocks
         self._on_progress = on_progress
         self._block: list[bytes] = []
         self._block_bytes = 0
@@ -123,11 +116,11 @@ class _ShardWriter:
         self.num_bytes = 0
         self.digest = xxhash.xxh3_128()
 
-    def add(self, item: TaskItem, picture: bytes, header: ImageHeader) -> None:
+    def add(self, item: TaskItem, picture: StoredPicture) -> None:
         """Append one sample."""
-        self._member("image", f"{item.key}.{EXTENSIONS[header.format]}", picture)
+        self._member("image", f"{item.key}.{picture.extension}", picture.data)
         self._member("label", f"{item.key}.cls", encode_class(item.label))
-        self._rows.append((item, header))
+        self._rows.append((item, picture.header))
         self._pictures += 1
         if self._block_bytes >= _BLOCK_BYTES:
             self._flush()
@@ -157,6 +150,7 @@ class _ShardWriter:
                 for name, places in columns.items()
             },
             pictures=pictures,
+            **({} if self._blocks is None else {"blocks": self._blocks.digests()}),
         )
 
     def _member(self, field: str, name: str, data: bytes) -> None:
@@ -173,6 +167,8 @@ class _ShardWriter:
     def _flush(self) -> None:
         block = b"".join(self._block)
         self.digest.update(block)
+        if self._blocks is not None:
+            self._blocks.update(block)
         self._writer.write(block)
         self._on_progress(self._pictures, len(block))
         self._block, self._block_bytes, self._pictures = [], 0, 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from shardkit.codecs.header import PICTURE_SUFFIXES
 
-__all__ = ["Source", "SourceItem", "class_name", "encode_key", "promises_picture", "shown_path"]
+__all__ = ["Source", "SourceItem", "class_name", "encode_key", "promises_picture", "shown_path", "without_suffix"]
 
 # What no reader of tar shards may see raw in a key: dots end a key, control bytes break terminals and tables, and
 # what is not UTF-8 breaks JSON.
@@ -63,9 +63,13 @@ def encode_key(source: bytes) -> str:
     Returns:
         The key: ``b"v1.0/a.b.jpg"`` gives ``"v1%2E0/a%2Eb"``.
     """
+    return _UNSAFE.sub(_percent, without_suffix(source).decode("utf-8", "surrogateescape"))
+
+
+def without_suffix(source: bytes) -> bytes:
+    """A picture's relative path without its picture suffix; different for pictures of different keys."""
     stem, suffix = os.path.splitext(source)
-    text = (stem if suffix.lower().decode("latin-1") in PICTURE_SUFFIXES else source).decode("utf-8", "surrogateescape")
-    return _UNSAFE.sub(_percent, text)
+    return stem if suffix.lower().decode("latin-1") in PICTURE_SUFFIXES else source
 
 
 def class_name(folder: bytes) -> str:

@@ -9,11 +9,12 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import xxhash
 
 from shardkit.errors import ConfigError, FormatError, StorageError
 from shardkit.manifest import open_dataset
-from shardkit.packer.source import shown_path
+from shardkit.packer.source import shown_path, without_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,9 @@ _TEMPORARY_PREFIX = b".shardkit-"
 
 
 def unpack(url: str | os.PathLike[str], folder: str | os.PathLike[str], *, split: str | None = None) -> int:
-    """Write the pictures of a data set back under the paths they had, byte for byte.
+    """Write the pictures of a data set back under the paths they had, byte for byte as they are stored.
 
+    Pictures that are stored raw are written as PNG, which loses nothing, with the suffix ``.png`` in place of theirs.
     Where the labels came from a table and not from folders, they are written too, as ``labels.csv``. Stopped at any
     moment and called again, it goes on.
 
@@ -72,7 +74,7 @@ def _paths(dataset: DataSet, rows: ShardTable, *, with_labels: bool) -> set[byte
     """The path of every picture; what is wrong with one is said before anything is written."""
     paths: set[bytes] = set()
     for row in rows:
-        paths.update(dataset.sample_table(row).sources)
+        paths.update(_path(dataset, source) for source in dataset.sample_table(row).sources)
     for source in paths:
         # What would leave the folder comes from no packer of ours.
         if not source or b"\0" in source or not {b"", b".", b".."}.isdisjoint(source.split(b"/")):
@@ -85,6 +87,11 @@ def _paths(dataset: DataSet, rows: ShardTable, *, with_labels: bool) -> set[byte
             setting="source", value=LABELS_NAME.decode(), advice="Read the data set with a Loader instead",
         )  # fmt: skip
     return paths
+
+
+def _path(dataset: DataSet, source: bytes) -> bytes:
+    """Where a picture goes. Two that differ in their suffix only do not meet: their keys would be the same."""
+    return source if dataset.manifest.fields["image"].shape is None else without_suffix(source) + b".png"
 
 
 def _clear(root: Path, paths: set[bytes]) -> None:
@@ -115,7 +122,7 @@ def _files(root: Path) -> Iterator[tuple[os.DirEntry[bytes], bytes]]:
 
 def _unpack_shard(dataset: DataSet, row: ShardRow, root: Path, labels: list[tuple[bytes, str]]) -> int:
     table = dataset.sample_table(row)
-    columns = table.fields["image"]
+    columns, shape = table.fields["image"], dataset.manifest.fields["image"].shape
     for place, source in enumerate(table.sources):
         offset, size = int(columns.offset[place]), int(columns.size[place])
         data = dataset.store.read_range(row.name, offset, size)
@@ -124,9 +131,16 @@ def _unpack_shard(dataset: DataSet, row: ShardRow, root: Path, labels: list[tupl
                 "the bytes are not those that were packed", shard=row.name, key=table.keys[place], field="image",
                 offset=offset, advice="`shardkit verify` names all that is damaged",
             )  # fmt: skip
-        _write(root, source, data)
-        labels.append((source, dataset.manifest.classes[int(table.labels[place])]))
+        path = _path(dataset, source)
+        _write(root, path, data if shape is None else _as_png(data, shape))
+        labels.append((path, dataset.manifest.classes[int(table.labels[place])]))
     return len(table)
+
+
+def _as_png(data: bytes, shape: tuple[int, ...]) -> bytes:
+    from shardkit.codecs.encode import encode_png
+
+    return encode_png(np.frombuffer(data, dtype=np.uint8).reshape(shape))
 
 
 def _labels_file(labels: list[tuple[bytes, str]]) -> bytes:

@@ -18,21 +18,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from shardkit.manifest import ShardRow
-    from shardkit.packer.options import Check
+    from shardkit.packer.pictures import PictureOptions
     from shardkit.packer.plan import ShardTask
 
 __all__ = ["run_local"]
 
 
 def run_local(
-    tasks: Sequence[ShardTask], dest: str, check: Check, workers: int, on_progress: Callable[[int, int], None]
+    tasks: Sequence[ShardTask],
+    dest: str,
+    pictures: PictureOptions,
+    workers: int,
+    on_progress: Callable[[int, int], None],
 ) -> Iterator[ShardRow | ShardkitError]:
     """Pack shards on this machine.
 
     Args:
         tasks: The shards.
         dest: The data set's URL.
-        check: How thoroughly each picture is looked at.
+        pictures: What becomes of each picture.
         workers: Processes; 1 packs in this one.
         on_progress: Called with the pictures and bytes done since the last call, in this thread.
 
@@ -42,11 +46,11 @@ def run_local(
     if workers <= 1 or len(tasks) <= 1:
         for task in tasks:
             try:
-                yield pack_shard(task, dest, check, on_progress)
+                yield pack_shard(task, dest, pictures, on_progress)
             except ShardkitError as exc:
                 yield exc
         return
-    pool = _Pool(tasks, dest, check, min(workers, len(tasks)))
+    pool = _Pool(tasks, dest, pictures, min(workers, len(tasks)))
     try:
         for message in pool:
             if message[0] == "progress":
@@ -60,13 +64,13 @@ def run_local(
 class _Pool:
     """Worker processes, each with a thread that feeds it; tasks are handed out one at a time."""
 
-    def __init__(self, tasks: Sequence[ShardTask], dest: str, check: Check, workers: int) -> None:
+    def __init__(self, tasks: Sequence[ShardTask], dest: str, pictures: PictureOptions, workers: int) -> None:
         self._tasks: queue.SimpleQueue[ShardTask | None] = queue.SimpleQueue()
         for task in [*tasks, *[None] * workers]:
             self._tasks.put(task)
         self._num_tasks = len(tasks)
         self._messages: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
-        self._job = (dest, check)
+        self._job = (dest, pictures)
         self._lock = threading.Lock()
         self._num_feeding = workers
         # The worker finds modules where this process does, however this one was started.

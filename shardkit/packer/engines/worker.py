@@ -86,9 +86,9 @@ def unexpected(what: str, exc: Exception) -> PackError:
 def _outcome(message: Any, sink: IO[bytes]) -> tuple[Any, ...]:
     if isinstance(message, Exception):
         return ("failed", unexpected("a worker could not read its task", message))
-    task, dest, check = message
+    task, dest, pictures = message
     try:
-        row = pack_shard(task, dest, check, lambda pictures, size: write_message(sink, ("progress", pictures, size)))
+        row = pack_shard(task, dest, pictures, lambda count, size: write_message(sink, ("progress", count, size)))
     except ShardkitError as exc:
         return ("failed", exc)
     except Exception as exc:  # noqa: BLE001 (whatever it is, the packer must hear of it)

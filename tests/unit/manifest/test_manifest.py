@@ -100,3 +100,51 @@ def test_what_is_no_manifest(data):
     with pytest.raises(ManifestError) as caught:
         Manifest.from_json(data, url="manifest.json")
     assert caught.value.shard == "manifest.json"
+
+
+def raw(**changes):
+    """A manifest of raw pictures, with changes in its image field: a digest that fits, so that only they are wrong."""
+    fields = {**MANIFEST.fields, "image": FieldInfo(kind="array", extensions=("raw",), shape=(32, 48, 3))}
+    document = json.loads(dataclasses.replace(MANIFEST, fields=fields).to_json())
+    document["fields"]["image"] = {
+        name: value for name, value in {**document["fields"]["image"], **changes}.items() if value != "gone"
+    }
+    return json.dumps(document).encode()
+
+
+def test_raw_pictures_have_a_shape_there_and_back():
+    found = Manifest.from_json(raw())
+    assert found.fields["image"] == FieldInfo(kind="array", extensions=("raw",), shape=(32, 48, 3))
+    assert json.loads(found.to_json())["fields"] == {
+        "image": {"kind": "array", "extensions": ["raw"], "shape": [32, 48, 3], "dtype": "uint8"},
+        "label": {"kind": "class", "extensions": ["cls"]},
+    }
+    assert found.digest() != MANIFEST.digest()
+    assert json.loads(MANIFEST.to_json())["fields"]["image"] == {"kind": "image", "extensions": ["jpg"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"shape": "gone"}, "has no shape"),
+        ({"kind": "image"}, "has a shape"),
+        ({"dtype": "gone"}, "'dtype' is missing"),
+        ({"dtype": "float32"}, "arrays of 'float32' are not read"),
+        ({"shape": None}, "not a shape"),
+        ({"shape": []}, "not a shape"),
+        ({"shape": [32, 48]}, "not a shape"),
+        ({"shape": [32, 48, 3, 1]}, "not a shape"),
+        ({"shape": [0, 48, 3]}, "not a shape"),
+        ({"shape": [-32, -48, 3]}, "not a shape"),
+        ({"shape": [32.0, 48, 3]}, "not a shape"),
+        ({"shape": [True, 48, 3]}, "not a shape"),
+        ({"shape": ["32", 48, 3]}, "not a shape"),
+        ({"shape": [32, 48, 2]}, "not a picture's"),
+        ({"shape": [1 << 20, 1 << 20, 3]}, "not a picture's"),
+        ({"shape": [10**400, 1, 1]}, "not a picture's"),
+        ({"shape": [32, 48, 1]}, "its digest does not fit"),
+    ],
+)
+def test_raw_pictures_that_are_none(changes, reason):
+    with pytest.raises(ManifestError, match=reason):
+        Manifest.from_json(raw(**changes))

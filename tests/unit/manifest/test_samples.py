@@ -1,13 +1,14 @@
 """The tables: there and back, and nothing taken on trust."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from shardkit.errors import ManifestError
-from shardkit.manifest import FieldColumns, SampleTable, ShardRow, ShardTable
+from shardkit.manifest import BLOCK_BYTES, FieldColumns, SampleTable, ShardRow, ShardTable
 from shardkit.manifest.samples import row_in_table
 
 KEYS = ["a/1", "a/zw\u00f6lf", "", "b/" + "x" * 300]
@@ -177,3 +178,47 @@ def test_a_shard_outside_the_data_set_is_refused(name):
 def test_negative_counts_are_refused():
     with pytest.raises(ManifestError, match="negative count"):
         ShardTable.from_parquet(ShardTable.of([row_of(table(), num_samples=-1)]).to_parquet())
+
+
+BLOCKS = np.array([1, 2**64 - 1], dtype=np.uint64)
+LONG = {"num_bytes": BLOCK_BYTES + 1024}
+
+
+def test_digests_of_blocks_there_and_back():
+    samples = table(blocks=BLOCKS)
+    row = row_of(samples, **LONG)
+    for whole in (True, False):
+        found = SampleTable.from_parquet(samples.to_parquet(row), row, ("image", "label"), whole=whole)
+        assert found.blocks.tolist() == BLOCKS.tolist()
+        assert found.blocks.dtype == np.uint64
+    row = row_of(table())
+    assert len(SampleTable.from_parquet(table().to_parquet(row), row, ("image", "label")).blocks) == 0
+
+
+def test_digests_of_blocks_are_under_the_content_digest():
+    digests = {table(**given).content_digest() for given in ({}, {"blocks": BLOCKS}, {"blocks": BLOCKS[::-1]})}
+    assert len(digests) == 3
+    other = table(blocks=BLOCKS[::-1])
+    row = row_of(table(blocks=BLOCKS), **LONG)
+    for samples in (other, table()):
+        with pytest.raises(ManifestError, match="does not belong"):
+            SampleTable.from_parquet(samples.to_parquet(row), row, ("image", "label"))
+
+
+@pytest.mark.parametrize("num_bytes", [BLOCK_BYTES, 2 * BLOCK_BYTES + 1, 10_000])
+def test_another_number_of_blocks_than_the_shard_has_is_refused(num_bytes):
+    samples = table(blocks=BLOCKS)
+    row = row_of(samples, num_bytes=num_bytes)
+    with pytest.raises(ManifestError, match="digests of 2 blocks"):
+        SampleTable.from_parquet(samples.to_parquet(row), row, ("image", "label"))
+
+
+@pytest.mark.parametrize("text", [b"xyz", b"00", "\u00e9".encode()])
+def test_digests_of_blocks_that_are_none_are_refused(text):
+    samples = table()
+    row = row_of(samples)
+    read = pq.read_table(io.BytesIO(samples.to_parquet(row)))
+    file = io.BytesIO()
+    pq.write_table(read.replace_schema_metadata({**read.schema.metadata, b"shardkit.blocks": text}), file)
+    with pytest.raises(ManifestError, match="not a sample table"):
+        SampleTable.from_parquet(file.getvalue(), row, ("image", "label"))

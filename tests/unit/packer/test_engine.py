@@ -9,6 +9,7 @@ import pytest
 
 from shardkit.errors import PackError
 from shardkit.packer.engines.local import run_local
+from shardkit.packer.pictures import PictureOptions
 from shardkit.packer.plan import ShardTask
 
 
@@ -25,8 +26,8 @@ def only_in(pid):
     return GoodHereOnly()
 
 
-def run(tasks, dest, check="header"):
-    return list(run_local(tasks, str(dest), check, 2, lambda _pictures, _bytes: None))
+def run(tasks, dest, pictures=PictureOptions()):
+    return list(run_local(tasks, str(dest), pictures, 2, lambda _pictures, _bytes: None))
 
 
 def test_a_task_that_a_worker_cannot_read_is_an_error(tmp_path):
@@ -70,6 +71,7 @@ def test_when_a_worker_cannot_be_started_those_that_were_are_stopped():
     script = (
         "import os, resource\n"
         "from shardkit.packer.engines.local import run_local\n"
+        "from shardkit.packer.pictures import PictureOptions\n"
         "from shardkit.packer.plan import ShardTask\n"
         "from shardkit.errors import PackError\n"
         "tasks = [ShardTask(str(n), 'train', ()) for n in range(8)]\n"
@@ -90,4 +92,4 @@ def test_when_a_worker_cannot_be_started_those_that_were_are_stopped():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_tasks_no_outcomes(tmp_path, workers):
-    assert list(run_local([], str(tmp_path), "header", workers, lambda *_: None)) == []
+    assert list(run_local([], str(tmp_path), PictureOptions(), workers, lambda *_: None)) == []

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shardkit.errors import ConfigError
 from shardkit.packer.options import PackOptions, parse_split
+from shardkit.packer.pictures import PictureOptions
 from shardkit.packer.plan import make_plan
 from shardkit.packer.source import Source, SourceItem, class_name, encode_key, shown_path
 
@@ -98,7 +99,15 @@ def test_the_digest_sees_every_option_path_size_and_label():
         digest(seed=1),
         digest(shard_samples=7),
         digest(shuffle=False),
-        digest(check="decode"),
+        digest(pictures=PictureOptions(check="decode")),
+        digest(pictures=PictureOptions(resize=64)),
+        digest(pictures=PictureOptions(resize=65)),
+        digest(pictures=PictureOptions(resize=64, quality=80)),
+        digest(pictures=PictureOptions(store="raw", image_size=(8, 8))),
+        digest(pictures=PictureOptions(store="raw", image_size=(8, 9))),
+        digest(pictures=PictureOptions(store="raw", image_size=(8, 8), color_mode="grayscale")),
+        digest(pictures=PictureOptions(store="raw", image_size=(8, 8), crop_to_aspect_ratio=True)),
+        digest(pictures=PictureOptions(store="raw", image_size=(8, 8), pad_to_aspect_ratio=True)),
         digest(split=(("train", 0.5), ("val", 0.5))),
         digest(split=(("other", 1.0),)),
         digest(altered("3", size=1)),

@@ -1,0 +1,207 @@
+"""Raw samples: arrays of one size that need no decoding, so that a batch is one gather from memory.
+
+Chunks are read whole, verified by block, and their pixels copied into an arena, where each sample has the place that
+the `RowArena` gives it. Nothing is done in Python for a single sample.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+from numpy.lib.stride_tricks import as_strided
+
+from shardkit.errors import FormatError, StorageError
+from shardkit.manifest import BLOCK_BYTES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from shardkit.loader.buffers import BufferPool
+    from shardkit.loader.decoding import DecodeWork
+    from shardkit.loader.read import LocalReader
+    from shardkit.loader.recorder import Recorder
+    from shardkit.loader.rows import Piece, RowArena, Rows
+    from shardkit.loader.tables import TableCache
+
+__all__ = ["Fill", "GatherWork", "PixelArena"]
+
+# Memory for reading is asked for in whole multiples of this, so that it fits the next time.
+_READ_BYTES = 2**20
+
+
+class PixelArena:
+    """The pixels of live chunks.
+
+    Args:
+        reader: Gives bytes.
+        tables: Know the digests of blocks.
+        sample_bytes: Bytes of one sample.
+        num_places: The most places that the row arena has; memory is taken as places are used.
+        buffers: Give memory for reading.
+        recorder: Takes what time it took.
+    """
+
+    def __init__(
+        self,
+        reader: LocalReader,
+        tables: TableCache,
+        sample_bytes: int,
+        num_places: int,
+        buffers: BufferPool,
+        recorder: Recorder,
+    ) -> None:
+        self._reader = reader
+        self._tables = tables
+        self._sample_bytes = sample_bytes
+        self._buffers = buffers
+        self._recorder = recorder
+        self._pixels = np.empty((num_places, sample_bytes), dtype=np.uint8)
+        self._sound = np.zeros(num_places, dtype=bool)
+        self._new: list[Fill] = []
+        self._pending: list[Fill] = []
+
+    def admit(self, piece: Piece) -> None:
+        """Note that a piece has come into the row arena.
+
+        Args:
+            piece: The piece.
+        """
+        self._new.append(Fill(self, piece))
+
+    def take_fills(self) -> tuple[list[Fill], list[Fill]]:
+        """The pieces admitted since this was last asked, and all those whose pixels are not there yet."""
+        new, self._new = self._new, []
+        self._pending = [fill for fill in [*self._pending, *new] if not fill.done.is_set()]
+        return new, list(self._pending)
+
+    def fill(self, piece: Piece) -> None:
+        """Read, verify and place the pixels of a piece.
+
+        What cannot be read, or is damaged, is left to be found sample by sample, so that the error names the sample.
+        """
+        places = slice(piece.start, piece.start + len(piece))
+        self._sound[places] = False
+        try:
+            data = self._verified(piece)
+        except (FormatError, StorageError):
+            return
+        started = perf_counter()
+        offsets = piece.numbers[:, 1] - piece.first_byte
+        strides = np.diff(offsets)
+        if not len(strides) or (strides == strides[0]).all():
+            stride = int(strides[0]) if len(strides) else self._sample_bytes
+            self._pixels[places] = as_strided(data, (len(piece), self._sample_bytes), (stride, 1))
+        else:
+            for place, offset in enumerate(offsets.tolist(), piece.start):
+                self._pixels[place] = data[offset : offset + self._sample_bytes]
+        self._sound[places] = True
+        self._recorder.work(assemble=perf_counter() - started)
+
+    def _verified(self, piece: Piece) -> NDArray[np.uint8]:
+        """The bytes of a piece, read with all blocks that it touches."""
+        started = perf_counter()
+        blocks = self._tables.blocks(piece.shard)
+        first = piece.first_byte // BLOCK_BYTES
+        last = -(-(piece.first_byte + piece.num_bytes) // BLOCK_BYTES)
+        size = min(last * BLOCK_BYTES, self._reader.shard_bytes(piece.shard)) - first * BLOCK_BYTES
+        data = self._buffers.take((-(-size // _READ_BYTES) * _READ_BYTES,), np.uint8)[:size]
+        view = data.data
+        self._reader.read_run(piece.shard, first * BLOCK_BYTES, view)
+        read = perf_counter()
+        for number, start in enumerate(range(0, size, BLOCK_BYTES), first):
+            if xxhash.xxh3_64_intdigest(view[start : start + BLOCK_BYTES]) != blocks[number]:
+                raise FormatError("a block is not as it was packed", shard=self._reader.shard_name(piece.shard))
+        self._recorder.work(size, read=read - started, verify=perf_counter() - read)
+        return data[piece.first_byte - first * BLOCK_BYTES :]
+
+    def gather(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> list[int]:
+        """Copy samples from the arena.
+
+        Args:
+            places: ``(n,)`` int64, where they are.
+            out: ``(n, sample_bytes)`` uint8, C-contiguous: is overwritten.
+
+        Returns:
+            The rows whose pixels are not there, since their piece is damaged.
+        """
+        # Not mode="raise", which would copy twice to leave `out` alone after an error; every place is within.
+        np.take(self._pixels, places, axis=0, out=out, mode="clip")
+        sound = self._sound[places]
+        return [] if sound.all() else np.flatnonzero(~sound).tolist()
+
+
+class Fill:
+    """Bringing in the pixels of one piece, once.
+
+    Attributes:
+        done: Set when that is over, well or not.
+    """
+
+    __slots__ = ("_arena", "_piece", "done")
+
+    def __init__(self, arena: PixelArena, piece: Piece) -> None:
+        self._arena = arena
+        self._piece = piece
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        """Bring them in."""
+        try:
+            self._arena.fill(self._piece)
+        finally:
+            self.done.set()
+
+
+class GatherWork:
+    """The pictures of one batch: first the pieces that it is the first to need, then one gather.
+
+    The engine hands out parts in order, so whatever the gather waits for is being done by another thread already.
+
+    Args:
+        arena: Knows the places of rows.
+        pixels: The pixels at these places.
+        rows: Where the samples are.
+        one_by_one: Does what damage left out, sample by sample.
+        recorder: Takes what time it took.
+
+    Attributes:
+        images: ``(num_rows, ...)`` uint8, where they go.
+        bad: The places of bad samples, once all parts have run.
+        num_parts: How many parts there are.
+    """
+
+    def __init__(
+        self,
+        arena: RowArena,
+        pixels: PixelArena,
+        rows: Rows,
+        one_by_one: DecodeWork,
+        recorder: Recorder,
+    ) -> None:
+        self.images: NDArray[Any] = one_by_one.images
+        self.bad: list[int] = one_by_one.bad
+        self._arena = arena
+        self._pixels = pixels
+        self._rows = rows
+        self._fills, self._needed = pixels.take_fills()
+        self.num_parts = len(self._fills) + 1
+        self._one_by_one = one_by_one
+        self._recorder = recorder
+
+    def run(self, part: int) -> None:
+        """Do one part."""
+        if part < len(self._fills):
+            self._fills[part].run()
+            return
+        for fill in self._needed:
+            fill.done.wait()
+        started = perf_counter()
+        count = len(self._rows)
+        missing = self._pixels.gather(self._rows.place, self.images[:count].reshape(count, -1))
+        self._arena.release(self._rows)
+        self._recorder.work(assemble=perf_counter() - started)
+        self._one_by_one.do(missing)
