@@ -17,6 +17,7 @@ from shardkit.codecs.geometry import Box, centre_crop, centred, shown, shown_siz
 from shardkit.codecs.header import check_size, sniff
 from shardkit.codecs.jpeg import JpegFrame, check_frame, parse_jpeg
 from shardkit.codecs.pixels import decode_with_pillow
+from shardkit.codecs.plain_png import decode_plain_png
 from shardkit.codecs.png import parse_png
 from shardkit.codecs.resize import resize_into
 from shardkit.errors import CodecError, ConfigError
@@ -168,14 +169,14 @@ class ImageDecoder:
         if form is None:
             raise CodecError("not a picture of a known format")
         if form != "jpeg":
-            self._decode_with_pillow(data, form, out, choose_box)
+            self._decode_other(data, form, out, choose_box)
             return
         frame = parse_jpeg(data)
         check_frame(frame)
         check_size(frame.width, frame.height)
         # CMYK is Pillow's, too.
         if frame.components == 4 or not self._decode_jpeg(data, frame, out, choose_box):
-            self._decode_with_pillow(data, form, out, choose_box, frame.orientation)
+            self._decode_other(data, form, out, choose_box, frame.orientation)
 
     def _decode_jpeg(
         self, data: bytes | memoryview, frame: JpegFrame, out: Pixels, choose_box: Callable[[int, int], Box]
@@ -202,7 +203,7 @@ class ImageDecoder:
             self._fill(pixels, box, view, frame.orientation, reduced)
         return True
 
-    def _decode_with_pillow(
+    def _decode_other(
         self,
         data: bytes | memoryview,
         form: str,
@@ -210,14 +211,21 @@ class ImageDecoder:
         choose_box: Callable[[int, int], Box],
         orientation: int | None = None,
     ) -> None:
+        pixels, orientation = self._decode_whole(data, form, orientation)
+        box, view = self._place((pixels.shape[0], pixels.shape[1]), orientation, out, choose_box)
+        self._fill(pixels, box, view, orientation, 1)
+
+    def _decode_whole(self, data: bytes | memoryview, form: str, orientation: int | None) -> tuple[Pixels, int]:
+        """A picture's pixels, all of them, and its orientation."""
         if form == "png":
             frame = parse_png(data)
             check_size(frame.width, frame.height)
             orientation = frame.orientation
+            plain = decode_plain_png(data, frame, self.color_mode)
+            if plain is not None:
+                return plain, orientation
         pixels, found = decode_with_pillow(data, form, PILLOW_MODES[self.color_mode])
-        orientation = orientation or found
-        box, view = self._place((pixels.shape[0], pixels.shape[1]), orientation, out, choose_box)
-        self._fill(pixels, box, view, orientation, 1)
+        return pixels, orientation or found
 
     def _place(
         self, stored: tuple[int, int], orientation: int, out: Pixels, choose_box: Callable[[int, int], Box]

@@ -34,6 +34,10 @@ class PngFrame(NamedTuple):
         mode: Pillow's name for the kind of pixels.
         orientation: EXIF's, 1 to 8.
         animated: Whether it claims to hold an animation.
+        bits: Bits per value.
+        colour: PNG's colour type: 0 is gray, 2 colour, 3 a palette, 4 and 6 the first two with alpha.
+        transparent: Whether some colour or some of the palette counts as transparent.
+        pixels: Where the chunks with the pixels start and end; ``None`` where others lie between them.
     """
 
     width: int
@@ -41,6 +45,10 @@ class PngFrame(NamedTuple):
     mode: str
     orientation: int
     animated: bool
+    bits: int
+    colour: int
+    transparent: bool
+    pixels: tuple[int, int] | None
 
 
 def parse_png(data: bytes | memoryview) -> PngFrame:
@@ -56,7 +64,8 @@ def parse_png(data: bytes | memoryview) -> PngFrame:
         CodecError: It is cut or damaged.
     """
     exif = xmp = None
-    animated = has_pixels = False
+    animated = transparent = scattered = False
+    start = stop = 0
     at = 33  # behind the header chunk
     try:
         _, first, width, height, bits, colour = _header(data, 8)
@@ -66,7 +75,9 @@ def parse_png(data: bytes | memoryview) -> PngFrame:
         while True:
             length, kind = _chunk(data, at)
             if kind == b"IDAT":
-                has_pixels = True
+                start = start or at
+                scattered = scattered or stop not in (0, at)
+                stop = at + 12 + length
             elif kind == b"IEND":
                 break
             elif kind == b"eXIf":
@@ -75,6 +86,8 @@ def parse_png(data: bytes | memoryview) -> PngFrame:
                 xmp = xmp or xmp_orientation(data[at + 28 : at + 8 + length])
             elif kind == b"acTL":
                 animated = True
+            elif kind == b"tRNS":
+                transparent = True
             elif not kind.isalpha():
                 raise CodecError(f"the PNG is damaged at byte {at}: no chunk starts there")
             at += 12 + length
@@ -82,6 +95,7 @@ def parse_png(data: bytes | memoryview) -> PngFrame:
         raise CodecError("the PNG data end early: there is no end chunk") from exc
     if at + 12 > len(data):
         raise CodecError("the PNG data end early: the end chunk is cut")
-    if not has_pixels:
+    if not start:
         raise CodecError("the PNG has no picture data")
-    return PngFrame(width, height, mode, exif or xmp or 1, animated)
+    pixels = None if scattered else (start, stop)
+    return PngFrame(width, height, mode, exif or xmp or 1, animated, bits, colour, transparent, pixels)

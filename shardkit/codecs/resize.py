@@ -46,6 +46,9 @@ def resize_into(
         antialias: Whether shrinking averages over what it drops (Pillow) or samples it (Keras).
         reduced: By how much the JPEG decoder has reduced it: 1, 2, 4 or 8.
     """
+    if pixels.shape == out.shape and reduced == 1 and _is_whole(box, pixels):
+        np.copyto(out, pixels)
+        return
     if pixels.shape[2] == 1:  # OpenCV writes one channel to two axes only
         pixels, out = pixels[..., 0], out[..., 0]
     pixels, box = _cut(pixels, Box(*(value / reduced for value in box)))

@@ -22,7 +22,17 @@ def test_everything_in_all_is_there_and_nothing_else_is_public():
 
 
 def test_public_names_have_docstrings_with_arguments_and_errors():
-    for name in ("pack", "unpack", "verify", "read_manifest", "to_keras", "to_tf", "Loader"):
+    for name in (
+        "pack",
+        "unpack",
+        "verify",
+        "read_manifest",
+        "to_keras",
+        "to_tf",
+        "Loader",
+        "random_flip",
+        "random_resized_crop",
+    ):
         text = getattr(shardkit, name).__doc__
         assert "Args:" in text
         assert "Raises:" in text, name

@@ -11,6 +11,7 @@ import pytest
 from material import material_dir
 from PIL import Image
 
+from shardkit.codecs.geometry import Box
 from shardkit.codecs.header import sniff
 from shardkit.codecs.image import ImageDecoder
 from shardkit.errors import CodecError, ConfigError
@@ -214,6 +215,60 @@ def test_of_several_pictures_the_first_counts(form: str) -> None:
     assert np.abs(as_is(data).astype(int) - (250, 20, 20)).max() < 12
 
 
+# --- a part of a picture ---
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_chosen_part_is_that_part_of_the_shown_picture(form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    data = encoded(form, Image.fromarray(smooth(61, 83)), **({} if form == "BMP" else {"exif": exif}))
+    turned = orientation >= 5 and form != "BMP"
+    size = (83, 61) if turned else (61, 83)
+    whole = ImageDecoder(image_size=size).decode(data)
+
+    def choose(height: int, width: int) -> Box:
+        assert (height, width) == size
+        return Box(7, 11, 40, 45)
+
+    out = np.empty((40, 45, 3), np.uint8)
+    ImageDecoder(image_size=(40, 45)).decode_into(data, out, choose)
+    assert np.array_equal(out, whole[7:47, 11:56])
+
+
+def test_a_part_of_a_jpeg_that_is_as_large_as_the_array_is_resized_all_the_same() -> None:
+    data = encoded("JPEG", Image.fromarray(smooth(64, 64)), quality=95)
+    decoder, out = ImageDecoder(image_size=(64, 64)), np.empty((64, 64, 3), np.uint8)
+    decoder.decode_into(data, out, lambda height, width: Box(0, 0, 16, 16))
+    assert out.max() < 80
+    assert decoder.decode(data).max() > 200
+
+
+def test_how_far_a_jpeg_is_reduced_follows_from_the_part() -> None:
+    data = encoded("JPEG", Image.fromarray(noise(800, 800)), quality=95)
+    part, decoder = (100, 300, 190, 190), ImageDecoder(image_size=(100, 100))
+    out = np.empty((100, 100, 3), np.uint8)
+    decoder.decode_into(data, out, lambda height, width: Box(*part))
+    full = as_is(data)[100:290, 300:490]
+    assert np.array_equal(out, decoder.decode(encoded("PNG", Image.fromarray(full))))  # the whole would be halved
+
+
+def test_what_changes_a_picture_sees_bytes_and_may_give_others() -> None:
+    data = encoded("PNG", Image.fromarray(noise(10, 12)))
+
+    def invert(pixels: Pixels) -> Pixels:
+        assert pixels.dtype == np.uint8
+        assert pixels.shape == (10, 12, 3)
+        return 255.5 - pixels
+
+    for dtype, expected in (("float32", 255.5 - as_is(data)), ("uint8", np.rint(255.5 - as_is(data)).clip(0, 255))):
+        out = np.empty((3, 10, 12), dtype)
+        decoder = ImageDecoder(image_size=(10, 12), dtype=dtype, data_format="channels_first")  # type: ignore[arg-type]
+        decoder.decode_into(data, out, None, invert)
+        assert np.array_equal(out.transpose(1, 2, 0), expected)
+
+
 # --- damage ---
 
 
@@ -287,6 +342,8 @@ def test_spec_is_true() -> None:
     [
         *[{"image_size": size} for size in [(0, 5), (5,), (5, 5, 3), (5.0, 5), "ab", (True, 5), (5, -1), 224, [5, 5]]],
         {"image_size": (5, 5), "color_mode": "RGB"},
+        {"image_size": (5, 5), "dtype": "float64"},
+        {"image_size": (5, 5), "data_format": "NCHW"},
         {"image_size": (5, 5), "crop_to_aspect_ratio": True, "pad_to_aspect_ratio": True},
     ],
 )
