@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from benchmarks.rows import Row
 
-_QUICK_PICTURES, _QUICK_SECONDS = 600, 0.5
+_QUICK_PICTURES, _QUICK_SECONDS = 1_100, 0.5
 _MODES = ("resume", "memory", "small_shards", "device")
 
 

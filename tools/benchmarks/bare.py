@@ -46,7 +46,8 @@ class _BareLoop:
         self._threads = settings.workers
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        for start in range(0, len(self._encoded), _ROUND):
+        """Rounds without end, each given as one batch when all of it is decoded."""
+        for start in itertools.cycle(range(0, len(self._encoded), _ROUND)):
             mine = self._encoded[start : start + _ROUND]
             places = iter(range(len(mine)))  # one step of an iterator is atomic, so threads share it
             threads = [threading.Thread(target=self._decode, args=(mine, places)) for _ in range(self._threads)]
@@ -54,11 +55,7 @@ class _BareLoop:
                 thread.start()
             for thread in threads:
                 thread.join()
-            for number in itertools.count():
-                part = self._images[number * BATCH_SIZE : min((number + 1) * BATCH_SIZE, len(mine))]
-                if not len(part):
-                    break
-                yield part, np.zeros(len(part), dtype=np.int64)
+            yield self._images[: len(mine)], np.zeros(len(mine), dtype=np.int64)
 
     def _decode(self, encoded: list[bytes], places: Iterator[int]) -> None:
         decode_into, images = self._decoder.decode_into, self._images

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grain
-import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from benchmarks.settings import BATCH_SIZE, shard_samples
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
 
     from benchmarks.photos import Data
     from benchmarks.settings import Settings

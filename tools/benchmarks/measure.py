@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,12 +44,15 @@ def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: floa
         first_epoch: The rest of the first one, behind its first batch.
         seconds: How long to measure; at most four times as long is waited for it.
         epochs: How many epochs at most.
+
+    Raises:
+        ValueError: An epoch is over before anything is measured.
     """
     num_samples, measured, began, done = 0, 0.0, time.perf_counter(), 0
     iterator, warm = first_epoch, _WARM_BATCHES - 1
     while measured < seconds:
         for _ in range(warm):
-            next(iterator)
+            next(iterator, None)
         last = start = time.perf_counter()
         for batch in iterator:
             num_samples += len(batch[0])
@@ -63,6 +66,8 @@ def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: floa
         if measured < seconds:
             iterator, warm = iter(batches), _WARM_BATCHES
     _close(iterator)
+    if not num_samples:
+        raise ValueError("an epoch is too short to be measured: take more pictures")
     return num_samples / measured
 
 
@@ -124,7 +129,7 @@ class PeakMemory:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

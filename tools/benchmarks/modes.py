@@ -80,7 +80,8 @@ def small_shards(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:
                 found.append(bench.run(row, "speed", folder=folder, options=(*options, "--start", start)))
         cells = [_median([found["first_s"] for found in runs[start]]) for start in runs]
         peak = median(found["pss_peak_bytes"] for found in runs["0"]) / 1e6
-        yield f"| {sum(info.num_shards for info in packed.manifest.splits.values())} | {' | '.join(cells)} | {peak:.0f} |"
+        num_shards = sum(info.num_shards for info in packed.manifest.splits.values())
+        yield f"| {num_shards} | {' | '.join(cells)} | {peak:.0f} |"
 
 
 def device(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:

@@ -28,7 +28,8 @@ def _without_vision() -> None:
     The package imports all its parts at once, and torchvision has no build for the CPU-only torch on PyPI.
     """
     found = importlib.util.find_spec("streaming")
-    assert found is not None and found.submodule_search_locations is not None
+    assert found is not None
+    assert found.submodule_search_locations is not None
     package = types.ModuleType("streaming")
     package.__path__ = list(found.submodule_search_locations)
     sys.modules["streaming"] = package
@@ -40,7 +41,7 @@ from streaming.base import MDSWriter, StreamingDataset  # noqa: E402
 
 
 def prepare(data: Data, folder: Path) -> Path:
-    """Shards with the JPEG files as they are: ``jpeg`` gives Pillow images, ``bytes`` the same bytes for other functions."""
+    """Shards with the files as they are: ``jpeg`` gives Pillow images, ``bytes`` what other functions take."""
     files = data.files()
     np.random.default_rng(0).shuffle(files)
     for encoding in ("jpeg", "bytes"):

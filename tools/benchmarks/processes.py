@@ -77,8 +77,8 @@ class Bench:
         data = self.data(row.kind)
         folder = self.folder / f"{data.folder.name}-{row.peer.rstrip('_')}"
         stamp = folder / "prepared.json"
-        if row.peer in self._broken:
-            raise self._broken[row.peer]
+        if folder.name in self._broken:
+            raise self._broken[folder.name]
         if not stamp.exists():
             say(f"preparing {folder.name} ...")
             place = folder / "data"
@@ -87,7 +87,7 @@ class Bench:
             try:
                 found, _ = self._process(row, "prepare", ["--data", str(data.folder), "--folder", str(place)])
             except RowError as exc:
-                self._broken[row.peer] = exc
+                self._broken[folder.name] = exc
                 raise
             stamp.write_text(json.dumps(found))
         return Path(json.loads(stamp.read_text())["folder"])
