@@ -1,0 +1,184 @@
+"""Times, memory and the page cache."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+    from types import TracebackType
+
+__all__ = ["PeakMemory", "drop_page_cache", "pss_bytes", "read_all", "throughput", "timed_first", "waiting"]
+
+# Batches at the start of an epoch that are not timed: one for each of two workers, whose queues are empty then.
+_WARM_BATCHES = 2
+_SAMPLE_EVERY_S = 0.5
+_PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
+
+
+def timed_first(make: Callable[[], Iterable[Any]], skip: int) -> tuple[float, Iterable[Any], Iterator[Any]]:
+    """Seconds from making a loader to its first batch, of which ``skip`` are read and dropped before.
+
+    Returns:
+        The seconds, the loader, and what is left of its first epoch.
+    """
+    start = time.perf_counter()
+    batches = make()
+    iterator = iter(batches)
+    for _ in range(skip + 1):
+        next(iterator)
+    return time.perf_counter() - start, batches, iterator
+
+
+def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: float, epochs: int | None) -> float:
+    """Samples a second, over epochs until so many seconds are measured; the start of each epoch is not among them.
+
+    Args:
+        batches: Each iteration is an epoch.
+        first_epoch: The rest of the first one, behind its first batch.
+        seconds: How long to measure; at most four times as long is waited for it.
+        epochs: How many epochs at most.
+
+    Raises:
+        ValueError: An epoch is over before anything is measured.
+    """
+    num_samples, measured, began, done = 0, 0.0, time.perf_counter(), 0
+    iterator, warm = first_epoch, _WARM_BATCHES - 1
+    while measured < seconds:
+        for _ in range(warm):
+            next(iterator, None)
+        last = start = time.perf_counter()
+        for batch in iterator:
+            num_samples += len(batch[0])
+            last = time.perf_counter()
+            if measured + last - start >= seconds:
+                break
+        measured += last - start
+        done += 1
+        if done == epochs or last - began > 4 * seconds:
+            break
+        if measured < seconds:
+            iterator, warm = iter(batches), _WARM_BATCHES
+    _close(iterator)
+    if not num_samples:
+        raise ValueError("an epoch is too short to be measured: take more pictures")
+    return num_samples / measured
+
+
+def waiting(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: float, step_s: float) -> float:
+    """The share of time that a training step of ``step_s`` waits for data, behind the first batch of each epoch."""
+    waited = worked = 0.0
+    iterator = first_epoch
+    while True:
+        time.sleep(step_s)  # the step of the first batch, which was waited for without being counted
+        start = time.perf_counter()
+        for _ in iterator:
+            waited += time.perf_counter() - start
+            time.sleep(step_s)
+            start = time.perf_counter()
+            worked += step_s
+            if waited + worked >= seconds:
+                _close(iterator)
+                return waited / (waited + worked)
+        iterator = iter(batches)
+        next(iterator)
+
+
+def _close(iterator: Any) -> None:
+    if hasattr(iterator, "close"):
+        iterator.close()
+
+
+def session_members(session: int) -> list[int]:
+    """The processes of a session."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.getsid(int(entry.name)) == session:
+                    found.append(int(entry.name))
+    return found
+
+
+def pss_bytes(session: int) -> int:
+    """Memory of a session's processes, what they share counted once (proportional set size)."""
+    total = 0
+    for process in session_members(session):
+        with contextlib.suppress(OSError), open(f"/proc/{process}/smaps_rollup", "rb") as file:
+            if found := _PSS.search(file.read()):
+                total += int(found[1]) * 1024
+    return total
+
+
+class PeakMemory:
+    """The most memory that a session of processes takes while this context is open.
+
+    Args:
+        session: The session's number.
+    """
+
+    def __init__(self, session: int) -> None:
+        self.num_bytes = 0
+        self._session = session
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_SAMPLE_EVERY_S):
+            self.num_bytes = max(self.num_bytes, pss_bytes(self._session))
+
+
+def read_all(folder: Path) -> None:
+    """Bring a folder's files into the page cache."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb", buffering=0) as file:
+                while file.read(1 << 22):
+                    pass
+
+
+def drop_page_cache(folder: Path) -> str:
+    """Make the next reading of a folder's files come from the disk.
+
+    Returns:
+        How it was done, or that it could not be done.
+    """
+    os.sync()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    for path in files:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+    if not any(map(_is_cached, files)):
+        return "posix_fadvise(DONTNEED) on the data set's files"
+    try:
+        with open("/proc/sys/vm/drop_caches", "w") as file:
+            file.write("3")
+    except OSError as exc:
+        return f"not dropped whole: some of it stays after posix_fadvise, and drop_caches is refused ({exc.strerror})"
+    return "/proc/sys/vm/drop_caches"
+
+
+def _is_cached(path: Path) -> bool:
+    """Whether a file's first page can be had without waiting for the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT) > 0
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""One measurement in a process of its own: `python -m benchmarks.run ROW ...` prints one line of JSON at its end."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from benchmarks.measure import pss_bytes, throughput, timed_first, waiting
+from benchmarks.photos import Data
+from benchmarks.rows import ROWS, Row
+from benchmarks.settings import BATCH_SIZE, Peer, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_DISTRIBUTIONS = {
+    "bare": ("numpy", "simplejpeg", "opencv-python-headless"),
+    "shardkit_": ("shardkit",),
+    "pillow_generator": ("pillow",),
+    "keras_directory": ("keras",),
+    "tfrecord": ("tensorflow",),
+    "webdataset_torch": ("webdataset",),
+    "grain_array_record": ("grain", "array_record"),
+    "mosaic": ("mosaicml-streaming", "torch"),
+    "litdata_": ("litdata", "torch"),
+}
+
+
+def main() -> None:
+    """Measure, or prepare, as the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("row", choices=[row.name for row in ROWS])
+    parser.add_argument("task", choices=("prepare", "speed", "device", "memory", "first"))
+    parser.add_argument("--data", type=Path, required=True, help="the folder of class folders")
+    parser.add_argument("--folder", type=Path, required=True, help="where the peer's own form is or is to be")
+    parser.add_argument("--num-samples", type=int, required=True)
+    parser.add_argument("--variant", default=None, help="instead of the row's own")
+    parser.add_argument("--start", type=float, default=0.0, help="the part of an epoch to begin behind")
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--epochs", type=int, default=None)
+    parser.add_argument("--step-s", type=float, default=0.0)
+    options = parser.parse_args()
+    row = next(row for row in ROWS if row.name == options.row)
+    started = time.perf_counter()
+    peer = _import(row)
+    imported_s = time.perf_counter() - started
+    if options.task == "prepare":
+        folder = peer.prepare(Data(folder=options.data, kind=row.kind), options.folder)
+        print(json.dumps({"folder": str(folder)}), flush=True)
+        return
+    print(json.dumps({"import_s": imported_s, "versions": versions(row), **measure(row, peer, options)}), flush=True)
+
+
+def measure(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
+    """What the task asks for, by name."""
+    start = int(options.start * (options.num_samples // BATCH_SIZE))
+    settings = Settings(
+        content=row.content,
+        functions=row.functions,
+        antialias=row.resize != "aliasing",
+        variant=row.variant if options.variant is None else options.variant,
+        num_samples=options.num_samples,
+        start=start,
+    )
+    skip = 0 if peer.RESUMES else start
+    first_s, batches, rest = timed_first(lambda: peer.batches(options.folder, settings), skip)
+    found: dict[str, Any] = {"first_s": first_s}
+    if options.task == "speed":
+        found["rate"] = throughput(batches, rest, options.seconds, options.epochs)
+    elif options.task == "device":
+        found["waited"] = waiting(batches, rest, options.seconds, options.step_s)
+    elif options.task == "memory":
+        found["pss_bytes"] = memory(batches, rest, options.epochs)
+    return found
+
+
+def memory(batches: Iterable[Any], first_epoch: Iterator[Any], epochs: int) -> list[int]:
+    """The most memory seen in each epoch, looked at behind every eighth batch."""
+    peaks = []
+    for number in range(epochs):
+        peaks.append(pss_bytes(os.getsid(0)))
+        for step, _ in enumerate(first_epoch if number == 0 else batches):
+            if step % 8 == 0:
+                peaks[-1] = max(peaks[-1], pss_bytes(os.getsid(0)))
+    return peaks
+
+
+def versions(row: Row) -> str:
+    """What the peer is made of, with versions."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _DISTRIBUTIONS[row.peer])
+
+
+def _import(row: Row) -> Peer:
+    """The peer's module, and what its user would have imported beside it."""
+    module = importlib.import_module(f"benchmarks.{row.peer}")
+    if row.peer == "shardkit_" and row.variant:
+        importlib.import_module({"keras": "shardkit.adapters.keras", "tf": "shardkit.adapters.tensorflow"}[row.variant])
+    if row.peer not in ("shardkit_", "tfrecord", "keras_directory"):
+        importlib.import_module("PIL.Image" if row.functions == "own" else "shardkit.codecs.image")
+    return cast("Peer", module)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""What a peer is asked for, and what it is made of.
+
+Importing this imports nothing heavy, for what a peer imports is counted.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    import numpy as np
+
+    from benchmarks.photos import Data
+
+__all__ = ["BATCH_SIZE", "IMAGE_SIZE", "SHARD_BYTES", "Content", "Functions", "Peer", "Settings", "shard_samples"]
+
+BATCH_SIZE = 256
+IMAGE_SIZE = (224, 224)
+SHARD_BYTES = 64 * 2**20
+
+Content = Literal["decoded", "raw", "encoded"]
+Functions = Literal["own", "shardkit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a peer is to load, and how.
+
+    Attributes:
+        content: ``decoded`` pictures of `IMAGE_SIZE`, ``raw`` arrays as they were stored, or ``encoded`` bytes.
+        functions: Who decodes and resizes: the peer's usual way, or shardkit's `ImageDecoder`.
+        antialias: Whether the resize is filtered, where that can be chosen.
+        variant: A peer's own choice, such as ``processes``.
+        num_samples: Samples in the data set.
+        start: The step to begin at, for peers that can.
+        workers: Worker threads or processes.
+    """
+
+    content: Content = "decoded"
+    functions: Functions = "own"
+    antialias: bool = True
+    variant: str = ""
+    num_samples: int = 0
+    start: int = 0
+    workers: int = len(os.sched_getaffinity(0))
+
+    def decode(self, data: bytes) -> np.ndarray[Any, Any]:
+        """A picture's bytes as ``(H, W, 3)`` uint8, by the functions that are to be used."""
+        if self.functions == "shardkit":
+            from shardkit.codecs.image import ImageDecoder
+
+            return ImageDecoder(image_size=IMAGE_SIZE, antialias=self.antialias).decode(data)
+        return pillow_decode(data)
+
+
+class Peer(Protocol):
+    """A module that loads pictures in one way.
+
+    Attributes:
+        RESUMES: Whether it begins at ``Settings.start`` itself; else the batches before are read and dropped.
+    """
+
+    RESUMES: bool
+
+    def prepare(self, data: Data, folder: Path) -> Path:
+        """Write the pictures in the peer's own form to a folder, which exists; the folder to be read."""
+        ...
+
+    def batches(self, folder: Path, settings: Settings) -> Iterable[Any]:
+        """Images and labels, batch by batch; each iteration is an epoch."""
+        ...
+
+
+def pillow_decode(data: bytes) -> np.ndarray[Any, Any]:
+    """The usual way in Python: Pillow, with its antialiased bilinear resize."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    return np.asarray(image.resize((IMAGE_SIZE[1], IMAGE_SIZE[0]), Image.Resampling.BILINEAR))
+
+
+def shard_samples(num_samples: int, num_bytes: int) -> int:
+    """Samples in a shard of about `SHARD_BYTES`, in a number of equal shards that two or four workers share evenly."""
+    shards = max(4, 4 * round(num_bytes / SHARD_BYTES / 4))
+    return -(-num_samples // shards)
