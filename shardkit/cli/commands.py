@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from shardkit._version import __version__
+from shardkit.cli.bench import bench
 from shardkit.cli.order import explain, find
 from shardkit.cli.stop import unwind_when_stopped
 
@@ -200,5 +201,6 @@ def unpack(
     typer.echo(f"{count:,} pictures written to {folder}")
 
 
+app.command()(bench)
 app.command()(explain)
 app.command()(find)

@@ -220,6 +220,7 @@ class _Core(Generic[R]):
         if self._closed and self._num_running == 0:
             self._in_work.clear()
             self._jobs.close()
+            atexit.unregister(self.close)
 
     def _make(self) -> None:
         made: _InWork[R] | None = None
@@ -262,7 +263,10 @@ class _Core(Generic[R]):
         self._closed = True
         for _ in range(self._max_threads):
             self._wake_worker.put(None)
-        atexit.unregister(self.close)
+        # As long as a thread runs, the end of the interpreter waits for it: one that is stopped by force within a
+        # library that is not Python's takes the process with it.
+        if self._num_running == 0:
+            atexit.unregister(self.close)
 
     def close(self) -> None:
         """Stop the threads and wait for them."""

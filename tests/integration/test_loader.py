@@ -289,6 +289,22 @@ def test_an_iterator_that_lies_about_keeps_no_thread_for_long(dataset):
     assert len(list(iterator)) == 9
 
 
+def test_the_interpreter_ends_while_dropped_iterators_still_decode(tmp_path):
+    """Threads that the end of the interpreter stops by force within a decoder take the process with them."""
+    dataset = make_dataset(tmp_path, 40, size=700)
+    script = (
+        "import shardkit\n"
+        f"loader = shardkit.Loader({str(dataset)!r}, batch_size=2, image_size=(600, 600), threads=4)\n"
+        "for _ in range(3):\n"
+        "    for batch in loader:\n"
+        "        break\n"
+        "del batch\n"
+    )
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "ending", ["", "raise SystemExit(3)", "import os, signal; os.kill(os.getpid(), signal.SIGINT)"]
 )
