@@ -138,7 +138,7 @@ def pack(
     from shardkit.cli.words import packed_words
     from shardkit.packer import pack as run_pack
 
-    unwind_when_stopped()
+    unwind_when_stopped(converts=False)
     result = run_pack(
         source, dest, split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples,
         seed=seed, shuffle=shuffle, workers=workers, check=check.value, resize=resize,

@@ -21,16 +21,21 @@ def leave_when_stopped() -> None:
     _handle(_leave)
 
 
-def unwind_when_stopped() -> None:
+def unwind_when_stopped(*, converts: bool = True) -> None:
     """From here on tidy up when stopped: workers are ended and temporary files go.
 
     What takes long is imported first, for the reason above; pyarrow looks for more libraries at its first conversion.
+
+    Args:
+        converts: Whether pyarrow's conversions are used; without them those libraries are not needed.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
     import pyarrow.parquet
 
-    pc.equal(pa.array([""]), "")
+    if converts:
+        import pyarrow.compute as pc
+
+        pc.equal(pa.array([""]), "")
     _handle(_unwind)
 
 

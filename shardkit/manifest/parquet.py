@@ -1,4 +1,8 @@
-"""Columns to and from Parquet files, trusting nothing that is read."""
+"""Columns to and from Parquet files, trusting nothing that is read.
+
+Columns are made of numpy's memory and numpy's of columns, not by pyarrow's own conversions: where pandas is installed,
+those import it, which takes longer than packing thousands of pictures.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["ADVICE", "Texts", "from_parquet", "numbers", "text_bytes", "to_parquet"]
+__all__ = ["ADVICE", "Texts", "from_parquet", "number_column", "numbers", "text_bytes", "text_column", "to_parquet"]
 
 _FEW_VALUES = ("split", "mode", "format")  # columns worth a dictionary
+_INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_MAX_OFFSET = (1 << 31) - 1
 ADVICE = "Copy the data set again, or pack it again"
 
 
@@ -61,21 +67,59 @@ def text_bytes(texts: Sequence[str]) -> tuple[NDArray[np.int64], bytes]:
     """The length of each text in UTF-8 as ``(n,)`` int64, and all of them joined.
 
     Raises:
-        ValueError: One is missing.
+        ValueError: One is missing, or they are no texts.
+    """
+    if not isinstance(texts, Texts):
+        parts = [text.encode() for text in texts]
+        return np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)), b"".join(parts)
+    if texts.column.null_count:
+        raise ValueError("a text is missing")
+    chunks = [_text_buffers(chunk) for chunk in texts.column.chunks]
+    lengths = [np.diff(offsets).astype(np.int64) for offsets, _ in chunks]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *lengths]), b"".join(data for _, data in chunks)
+
+
+def _text_buffers(chunk: pa.Array) -> tuple[NDArray[Any], bytes]:
+    """Where each text of a column's chunk starts and the last one ends, and the bytes from the first start on."""
+    widths = {"string": np.int32, "large_string": np.int64}
+    if str(chunk.type) not in widths:
+        raise ValueError(f"a column holds {chunk.type} and no texts")
+    _, starts, data = chunk.buffers()
+    if not len(chunk) or data is None:
+        return np.zeros(len(chunk) + 1, dtype=np.int64), b""
+    offsets = np.frombuffer(starts, dtype=widths[str(chunk.type)])[chunk.offset : chunk.offset + len(chunk) + 1]
+    return offsets, data.slice(int(offsets[0]), int(offsets[-1] - offsets[0])).to_pybytes()
+
+
+def text_column(parts: Sequence[bytes], kind: pa.DataType) -> pa.Array:
+    """A column of texts or bytes.
+
+    Args:
+        parts: Their bytes.
+        kind: ``pa.string()``, for which they are UTF-8, or ``pa.binary()``.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    column = texts.column if isinstance(texts, Texts) else pa.chunked_array([pa.array(list(texts), pa.string())])
-    if column.null_count:
-        raise ValueError("a text is missing")
-    if not len(column):
-        return np.zeros(0, dtype=np.int64), b""
-    array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in column.chunks])
-    lengths = _values(pc.binary_length(array))
-    start = np.frombuffer(array.buffers()[1], dtype=np.int64, count=array.offset + 1)[array.offset]
-    data = array.buffers()[2]
-    return lengths, b"" if data is None else data.slice(start, int(lengths.sum())).to_pybytes()
+    ends = np.cumsum(np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)))
+    if len(parts) and ends[-1] > _MAX_OFFSET:
+        # pyarrow makes several chunks of what does not fit one.
+        return pa.array([part.decode() if pa.types.is_string(kind) else part for part in parts], kind)
+    offsets = np.concatenate([np.zeros(1, dtype=np.int32), ends.astype(np.int32)])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(parts))]
+    return pa.Array.from_buffers(kind, len(parts), buffers)
+
+
+def number_column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    """A column of whole numbers.
+
+    Args:
+        values: ``(n,)``.
+        kind: The column's type; they must fit it.
+    """
+    import pyarrow as pa
+
+    data = np.ascontiguousarray(values, dtype=kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(data), [None, pa.py_buffer(data)])
 
 
 def numbers(table: pa.Table, name: str, dtype: type[Any]) -> NDArray[Any]:
@@ -86,25 +130,19 @@ def numbers(table: pa.Table, name: str, dtype: type[Any]) -> NDArray[Any]:
         KeyError: There is no such column.
         TypeError: The numbers do not fit the type.
     """
-    import pyarrow as pa
-
     column = table.column(name)
     if column.null_count:
         raise ValueError(f"column {name} has empty places")
-    if not pa.types.is_integer(column.type):
-        raise TypeError(f"column {name} holds {column.type}")
-    return _values(column.combine_chunks()).astype(dtype, casting="safe", copy=False)
-
-
-def _values(array: pa.Array) -> NDArray[Any]:
-    """Whole numbers without empty places, of the array's own memory.
-
-    Not by the array's `to_numpy`, which imports pandas where it is installed: a fifth of a second.
-    """
-    dtype = np.dtype(array.type.to_pandas_dtype())
-    if not len(array):
-        return np.zeros(0, dtype=dtype)
-    return np.frombuffer(array.buffers()[1], dtype=dtype, count=array.offset + len(array))[array.offset :]
+    if str(column.type) not in _INTEGERS:
+        raise TypeError(f"column {name} holds {column.type} and no whole numbers")
+    kind = np.dtype(str(column.type))
+    parts = [
+        np.frombuffer(chunk.buffers()[1], dtype=kind)[chunk.offset : chunk.offset + len(chunk)]
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    found = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, dtype=kind), *parts])
+    return found.astype(dtype, casting="safe", copy=False)
 
 
 def to_parquet(table: pa.Table) -> bytes:

@@ -15,7 +15,16 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ManifestError
-from shardkit.manifest.parquet import ADVICE, Texts, from_parquet, numbers, text_bytes, to_parquet
+from shardkit.manifest.parquet import (
+    ADVICE,
+    Texts,
+    from_parquet,
+    number_column,
+    numbers,
+    text_bytes,
+    text_column,
+    to_parquet,
+)
 from shardkit.manifest.shards import ShardRow, table_name
 
 if TYPE_CHECKING:
@@ -103,17 +112,21 @@ class SampleTable:
         import pyarrow as pa
 
         columns: dict[str, pa.Array] = {
-            "key": pa.array(list(self.keys), pa.string()),
-            "source": pa.array(self.sources, pa.binary()),
-            "label": pa.array(self.labels, pa.int64()),
+            "key": text_column([key.encode() for key in self.keys], pa.string()),
+            "source": text_column(self.sources, pa.binary()),
+            "label": number_column(self.labels, pa.int64()),
         }
         for name, found in self.fields.items():
-            columns[f"{name}_offset"] = pa.array(found.offset, pa.int64())
-            columns[f"{name}_size"] = pa.array(found.size, pa.int64())
-            columns[f"{name}_xxh3_64"] = pa.array(found.xxh3_64, pa.uint64())
-        kinds = {"mode": pa.string(), "format": pa.string(), "orientation": pa.int8()}
+            columns[f"{name}_offset"] = number_column(found.offset, pa.int64())
+            columns[f"{name}_size"] = number_column(found.size, pa.int64())
+            columns[f"{name}_xxh3_64"] = number_column(found.xxh3_64, pa.uint64())
         for name in _PICTURE_COLUMNS:
-            columns[name] = pa.array(self.pictures[name], kinds.get(name, pa.int32()))
+            values = self.pictures[name]
+            if name in ("mode", "format"):
+                columns[name] = text_column([value.encode() for value in values], pa.string())
+            else:
+                kind = pa.int8() if name == "orientation" else pa.int32()
+                columns[name] = number_column(np.array(values, dtype=np.int64), kind)
         metadata: dict[bytes, str] = {_ROW_KEY: json.dumps(asdict(row))}
         if len(self.blocks):
             metadata[_BLOCKS_KEY] = self.blocks.astype("<u8").tobytes().hex()

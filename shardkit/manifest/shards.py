@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,16 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ManifestError
-from shardkit.manifest.parquet import ADVICE, Texts, from_parquet, numbers, text_bytes, to_parquet
+from shardkit.manifest.parquet import (
+    ADVICE,
+    Texts,
+    from_parquet,
+    number_column,
+    numbers,
+    text_bytes,
+    text_column,
+    to_parquet,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,8 +90,14 @@ class ShardTable:
         """The table of some rows."""
         import pyarrow as pa
 
-        kinds = [(name, pa.int64() if name.startswith("num_") else pa.string()) for name in _COLUMNS]
-        return cls(pa.Table.from_pylist([asdict(row) for row in rows], schema=pa.schema(kinds)))
+        columns = {}
+        for name in _COLUMNS:
+            values = [getattr(row, name) for row in rows]
+            if name.startswith("num_"):
+                columns[name] = number_column(np.array(values, dtype=np.int64), pa.int64())
+            else:
+                columns[name] = text_column([value.encode() for value in values], pa.string())
+        return cls(pa.table(columns))
 
     @classmethod
     def from_parquet(cls, data: bytes, *, url: str = SHARD_TABLE_NAME) -> ShardTable:
@@ -98,8 +113,6 @@ class ShardTable:
         Raises:
             ManifestError: It is damaged or names a shard outside of the data set.
         """
-        import pyarrow.compute as pc
-
         table = from_parquet(data, url, list(_COLUMNS))
         try:
             for name in ("num_samples", "num_bytes"):
@@ -107,9 +120,9 @@ class ShardTable:
                     raise ValueError("a shard has a negative count")
             for name in ("name", "split", "digest", "content"):
                 text_bytes(Texts(table.column(name)))
-            fits = pc.match_substring_regex(table.column("name"), f"^(?s:{_SHARD_NAME})$")
-            if not pc.all(fits, min_count=0).as_py():
-                wrong = table.column("name").filter(pc.invert(fits))[0].as_py()
+            if not _are_shard_names(*text_bytes(Texts(table.column("name")))):
+                names = table.column("name").to_pylist()
+                wrong = next(name for name in names if not re.fullmatch(_SHARD_NAME, name))
                 raise ValueError(f"{wrong!r} is not a shard's name")
         except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as exc:
             raise ManifestError(f"not a table of shards: {exc}", shard=url, advice=ADVICE) from exc
@@ -157,3 +170,14 @@ class ShardTable:
             hashed.update(lengths.astype("<i8").tobytes())
             hashed.update(joined)
         return hashed.hexdigest()
+
+
+def _are_shard_names(lengths: NDArray[np.int64], joined: bytes) -> bool:
+    """Whether each name is of the form `_SHARD_NAME`; a million at once."""
+    if any(byte in joined for byte in (b"/", b"\\", b"\0")) or (lengths < len("x.tar")).any():
+        return False
+    characters, ends = np.frombuffer(joined, dtype=np.uint8), np.cumsum(lengths)
+    suffixes = characters[ends[:, np.newaxis] + np.arange(-4, 0)]
+    return bool(
+        (suffixes == np.frombuffer(b".tar", dtype=np.uint8)).all() and (characters[ends - lengths] != ord(".")).all()
+    )

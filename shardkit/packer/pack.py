@@ -228,9 +228,11 @@ def _finish(store: Store, plan: PackPlan, options: PackOptions, rows: list[Shard
     shards = ShardTable.of(rows)
     splits = {}
     for name, _ in options.split:
-        mine = shards.split(name)
+        mine = [row for row in rows if row.split == name]
         splits[name] = SplitInfo(
-            num_samples=int(mine.num_samples.sum()), num_bytes=int(mine.num_bytes.sum()), num_shards=len(mine)
+            num_samples=sum(row.num_samples for row in mine),
+            num_bytes=sum(row.num_bytes for row in mine),
+            num_shards=len(mine),
         )
     shape = options.pictures.shape
     image = _IMAGE if shape is None else FieldInfo(kind="array", extensions=("raw",), shape=shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xxhash
@@ -29,8 +29,7 @@ __all__ = ["PackPlan", "ShardTask", "TaskItem", "make_plan"]
 _MAX_CLASSES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class TaskItem:
+class TaskItem(NamedTuple):
     """One picture of a shard: where it is read, and what it becomes."""
 
     path: bytes

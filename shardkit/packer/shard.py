@@ -30,6 +30,7 @@ __all__ = ["FIELDS", "pack_shard"]
 
 FIELDS = ("image", "label")
 _BLOCK_BYTES = 8 * 2**20
+_SMALL_BYTES = 4096
 
 
 def pack_shard(
@@ -88,12 +89,12 @@ def _read(item: TaskItem) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"{item.where} is no longer a regular file")
         # One byte more than planned, so that a file that grew is seen too.
-        parts = [os.read(descriptor, item.size + 1)]
-        while parts[-1] and sum(map(len, parts)) <= item.size:
-            parts.append(os.read(descriptor, item.size + 1))
+        data = os.read(descriptor, item.size + 1)
+        # The kernel gives at most 2 GiB at a time.
+        while len(data) < item.size and (more := os.read(descriptor, item.size + 1 - len(data))):
+            data += more
     finally:
         os.close(descriptor)
-    data = b"".join(parts)
     if len(data) != item.size or status.st_size != item.size:
         raise OSError(
             f"changed while it was packed: {item.size} bytes when listed, now {max(len(data), status.st_size)}"
@@ -109,6 +110,7 @@ class _ShardWriter:
         self._blocks = blocks
         self._on_progress = on_progress
         self._block: list[bytes] = []
+        self._small: list[bytes] = []
         self._block_bytes = 0
         self._pictures = 0
         self._rows: list[tuple[TaskItem, ImageHeader]] = []
@@ -160,15 +162,23 @@ class _ShardWriter:
         self._append(bytes(padding(len(data))))
 
     def _append(self, data: bytes) -> None:
-        self._block.append(data)
         self._block_bytes += len(data)
         self.num_bytes += len(data)
+        self._small.append(data)
+        if len(data) > _SMALL_BYTES:
+            # Headers, labels and padding are joined, pictures are not copied once more.
+            self._join_small(self._small.pop())
+
+    def _join_small(self, *large: bytes) -> None:
+        self._block += (b"".join(self._small), *large)
+        self._small = []
 
     def _flush(self) -> None:
-        block = b"".join(self._block)
-        self.digest.update(block)
+        self._join_small()
+        for piece in self._block:
+            self.digest.update(piece)
         if self._blocks is not None:
-            self._blocks.update(block)
-        self._writer.write(block)
-        self._on_progress(self._pictures, len(block))
+            self._blocks.update(b"".join(self._block))
+        self._writer.write_all(self._block)
+        self._on_progress(self._pictures, self._block_bytes)
         self._block, self._block_bytes, self._pictures = [], 0, 0

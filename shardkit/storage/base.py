@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -17,6 +17,10 @@ class Writer(Protocol):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append bytes."""
+        ...
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """Append bytes that lie in pieces, without joining them first."""
         ...
 
     def __enter__(self) -> Self: ...

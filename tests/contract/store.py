@@ -24,6 +24,15 @@ class StoreContract:
                 writer.write(piece)
         assert store.read("a") == b"onetwothree"
 
+    def test_many_pieces_are_written_at_once(self, store):
+        pieces = [b"%d," % number for number in range(5000)]
+        with store.write("a") as writer:
+            writer.write(b"first,")
+            writer.write_all(pieces)
+            writer.write_all([])
+            writer.write_all([b"", b"last"])
+        assert store.read("a") == b"first," + b"".join(pieces) + b"last"
+
     def test_a_range_is_exactly_what_was_asked_for(self, store):
         self.put(store, "a", b"0123456789")
         assert store.read_range("a", 3, 4) == b"3456"

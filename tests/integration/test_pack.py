@@ -399,6 +399,19 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(tmp_path):
     assert shardkit.verify(tmp_path / "shards").num_samples == 2000
 
 
+def test_packing_imports_nothing_that_it_does_not_need(photos, tmp_path):
+    """Not pandas, which pyarrow's own conversions import: it takes longer than packing thousands of pictures."""
+    script = (
+        "import sys, shardkit;"
+        "shardkit.pack(sys.argv[1], sys.argv[2], workers=1, shard_samples=50);"
+        "print(*{'pandas', 'pyarrow.compute', 'cv2', 'PIL', 'simplejpeg', 'webdataset'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, photos, tmp_path / "shards"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
 def test_a_full_disk_is_named(tmp_path):
     source = write_pictures(tmp_path / "photos", 60, size=64)
     script = (

@@ -63,6 +63,9 @@ def member_length(name: bytes, size: int) -> int:
     Raises:
         FormatError: The name or the size cannot be stored, or should not be.
     """
+    if len(name) <= _NAME_BYTES and size <= _MAX_USTAR_SIZE:
+        _check(name, size)
+        return BLOCK + size + padding(size)
     return len(member_header(name, size)) + size + padding(size)
 
 

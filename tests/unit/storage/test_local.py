@@ -61,3 +61,21 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         LocalStore(tmp_path / "file" / "below").write("x")
+
+
+def test_pieces_that_the_kernel_takes_in_part_are_written_whole(tmp_path, monkeypatch):
+    real = os.writev
+    monkeypatch.setattr(os, "writev", lambda descriptor, pieces: real(descriptor, [b"".join(pieces)[:5]]))
+    with LocalStore(tmp_path).write("a") as writer:
+        writer.write_all([b"012", b"345", b"6789"])
+    assert (tmp_path / "a").read_bytes() == b"0123456789"
+
+
+def test_pieces_that_cannot_be_written_are_a_storage_error(tmp_path, monkeypatch):
+    def full(descriptor, pieces):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "writev", full)
+    with pytest.raises(StorageError, match="No space left"), LocalStore(tmp_path).write("a") as writer:
+        writer.write_all([b"0"])
+    assert list(tmp_path.iterdir()) == []
