@@ -101,7 +101,7 @@ def advise(figures: Figures, cores: int, trial: Trial | None = None, raw: RawFor
     best = max(_changes(figures, cores, trial, raw), key=lambda change: change.gain, default=None)
     if best is None or best.gain < _WORTHWHILE:
         return Advice(f"{limit}; {_nothing(stage, figures)}")
-    return Advice(f"{limit}; {best.text} would give about {best.gain:.2g} x", best.change, best.gain)
+    return Advice(f"{limit}; {best.text} {best.gain:.2g} x", best.change, best.gain)
 
 
 def _changes(figures: Figures, cores: int, trial: Trial | None, raw: RawForm | None) -> list[Advice]:
@@ -110,15 +110,18 @@ def _changes(figures: Figures, cores: int, trial: Trial | None, raw: RawForm | N
     most = figures.seconds / max(figures.seconds - figures.waited, 1e-9)
     found = []
     if figures.threads < cores:
-        found.append(Advice(f"threads={cores}", f"threads={cores}", min(cores / figures.threads, most)))
+        change = f"threads={cores}"
+        found.append(Advice(f"{change} would give about", change, min(cores / figures.threads, most)))
     if trial is not None:
         saved = stages["decode"] * (1 - trial.decode) + (stages["read"] + stages["verify"]) * (1 - trial.size)
         change = f"--resize {trial.side}"
-        found.append(Advice(f"packing with `{change}`", change, min(busy / (busy - saved), most)))
+        gain = min(busy / (busy - saved), most)
+        found.append(Advice(f"packing with `{change}` would give about", change, gain))
     if raw is not None and raw.num_bytes <= _MAX_RAW_BYTES:
         change = "--store raw --image-size {} {}".format(*raw.image_size)
+        # Raw samples are read and put together at less cost, too, but how much less was not measured.
         gain = min(busy / max(busy - stages["decode"], 1e-9), most)
-        found.append(Advice(f"packing with `{change}`", change, gain))
+        found.append(Advice(f"packing with `{change}` would give at least", change, gain))
     return found
 
 
