@@ -16,6 +16,7 @@ import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks import modes
@@ -32,9 +33,21 @@ _QUICK_PICTURES, _QUICK_SECONDS = 1_100, 0.5
 _MODES = ("resume", "memory", "small_shards", "device")
 
 
+def prepare(bench: Bench, rows: list[Row]) -> Results:
+    """Make environments and data, so that nothing is written while something is measured."""
+    results = Results()
+    for row in rows:
+        try:
+            bench.prepared(row)
+        except RowError as exc:
+            say(f"{row.name}: {exc}")
+            results.errors[row.name] = str(exc)
+    return results
+
+
 def compare(bench: Bench, rows: list[Row], repeats: int, cold_repeats: int) -> Results:
     """Measure the rows, round by round."""
-    results = Results()
+    results = prepare(bench, rows)
     for number in range(repeats + cold_repeats):
         cold = number >= repeats
         # Each other round goes backwards, so that no row always follows the same one.
@@ -43,7 +56,7 @@ def compare(bench: Bench, rows: list[Row], repeats: int, cold_repeats: int) -> R
                 continue
             options = ("--epochs", "1") if cold else ()
             try:
-                found = bench.run(row, "speed", cold=cold, options=options)
+                found = bench.run_calm(row, cold=cold, options=options)
             except RowError as exc:
                 say(f"{row.name}: {exc}")
                 results.errors[row.name] = str(exc)
@@ -52,7 +65,7 @@ def compare(bench: Bench, rows: list[Row], repeats: int, cold_repeats: int) -> R
             say(
                 f"round {number + 1} of {repeats + cold_repeats}{', cold' if cold else ''}: {row.name} "
                 f"{found['rate']:,.0f}/s, first batch {found['first_s']:.2f} s, imports {found['import_s']:.1f} s, "
-                f"{found['pss_peak_bytes'] / 1e6:,.0f} MB"
+                f"{found['pss_peak_bytes'] / 1e6:,.0f} MB, others {found['others']:.0%}"
             )
     return results
 
@@ -78,6 +91,12 @@ def report(bench: Bench, results: Results, repeats: int) -> Iterator[str]:
         f"batches of 256, shuffled; {repeats} rounds."
     )
     yield f"Versions: {', '.join(sorted(measured))}."
+    others = [found["others"] for rounds in results.warm.values() for found in rounds if found is not None]
+    if others:
+        yield (
+            f"Other processes took {median(others):.1%} of the processor time (median of the runs; at most "
+            f"{max(others):.1%})."
+        )
     if dropped := {found["cold"] for rounds in results.cold.values() for found in rounds if found is not None}:
         yield f"For the cold runs the page cache was dropped by: {'; '.join(sorted(dropped))}."
     yield from markdown(results)
@@ -106,7 +125,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--cold-repeats", type=int, default=1, help="rounds with a cold page cache (default 1)")
     parser.add_argument("--seconds", type=float, default=5.0, help="measured in each run (default 5)")
+    parser.add_argument("--tries", type=int, default=3, help="for a run that others disturb (default 3)")
     parser.add_argument("--only", help="rows, separated by commas")
+    parser.add_argument("--prepare", action="store_true", help="only make the environments and the data")
     parser.add_argument("--quick", action="store_true", help="a smoke test: few pictures, one round")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="for data and results")
     for name in _MODES:
@@ -114,7 +135,8 @@ def parse() -> argparse.Namespace:
     options = parser.parse_args()
     if options.quick:
         options.pictures = options.digits = _QUICK_PICTURES
-        options.repeats, options.cold_repeats, options.seconds = 1, 1, _QUICK_SECONDS
+        options.repeats = options.cold_repeats = options.tries = 1
+        options.seconds = _QUICK_SECONDS
     return options
 
 
@@ -126,7 +148,11 @@ def main() -> None:
         folder=options.folder.resolve(),
         counts={"photos": options.pictures, "digits": options.digits},
         seconds=options.seconds,
+        tries=options.tries,
     )
+    if options.prepare:
+        prepare(bench, chosen(options.only, ROWS))
+        return
     for name in _MODES:
         if getattr(options, name):
             mode = getattr(modes, name)

@@ -46,9 +46,10 @@ def batches(folder: Path, settings: Settings) -> Any:
         found = found[settings.start * BATCH_SIZE :]
     found = found.map(example)
     if settings.variant == "processes":
-        # Whole batches cross between processes, in shared memory; a thread in each reads ahead.
-        one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=BATCH_SIZE)
+        # Whole batches cross between processes, in shared memory; threads inside the workers were slower.
+        none = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
         options = grain.MultiprocessingOptions(num_workers=settings.workers, per_worker_buffer_size=2)
-        return found.to_iter_dataset(one).batch(BATCH_SIZE, drop_remainder=True).mp_prefetch(options)
+        return found.to_iter_dataset(none).batch(BATCH_SIZE, drop_remainder=True).mp_prefetch(options)
+    # As many threads as cores: Grain's default of 16 was half as fast on two, and so was batching before reading.
     options = grain.ReadOptions(num_threads=settings.workers, prefetch_buffer_size=BATCH_SIZE)
     return found.to_iter_dataset(options).batch(BATCH_SIZE, drop_remainder=True)

@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -36,8 +37,23 @@ def timed_first(make: Callable[[], Iterable[Any]], skip: int) -> tuple[float, It
     return time.perf_counter() - start, batches, iterator
 
 
-def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: float, epochs: int | None) -> float:
-    """Samples a second, over epochs until so many seconds are measured; the start of each epoch is not among them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """What was measured.
+
+    Attributes:
+        rate: Samples a second.
+        cpu_s: Seconds of processor time a sample took, over all processes of the session.
+        others: The part of the machine's processor time that went to other processes meanwhile, 0 to 1.
+    """
+
+    rate: float
+    cpu_s: float
+    others: float
+
+
+def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: float, epochs: int | None) -> Speed:
+    """Speed over epochs until so many seconds are measured; the start of each epoch is not among them.
 
     Args:
         batches: Each iteration is an epoch.
@@ -49,17 +65,20 @@ def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: floa
         ValueError: An epoch is over before anything is measured.
     """
     num_samples, measured, began, done = 0, 0.0, time.perf_counter(), 0
+    mine = busy = 0.0
     iterator, warm = first_epoch, _WARM_BATCHES - 1
     while measured < seconds:
         for _ in range(warm):
             next(iterator, None)
         last = start = time.perf_counter()
+        mine_before, busy_before = _session_cpu_s(), _machine_cpu_s()
         for batch in iterator:
             num_samples += len(batch[0])
             last = time.perf_counter()
             if measured + last - start >= seconds:
                 break
         measured += last - start
+        mine, busy = mine + _session_cpu_s() - mine_before, busy + _machine_cpu_s() - busy_before
         done += 1
         if done == epochs or last - began > 4 * seconds:
             break
@@ -68,7 +87,8 @@ def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: floa
     _close(iterator)
     if not num_samples:
         raise ValueError("an epoch is too short to be measured: take more pictures")
-    return num_samples / measured
+    others = max(0.0, busy - mine) / (measured * len(os.sched_getaffinity(0)))
+    return Speed(rate=num_samples / measured, cpu_s=mine / num_samples, others=others)
 
 
 def waiting(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: float, step_s: float) -> float:
@@ -93,6 +113,22 @@ def waiting(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: float, 
 def _close(iterator: Any) -> None:
     if hasattr(iterator, "close"):
         iterator.close()
+
+
+def _session_cpu_s() -> float:
+    """Processor time of this session's processes so far."""
+    ticks = 0
+    for process in session_members(os.getsid(0)):
+        with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as file:
+            ticks += sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _machine_cpu_s() -> float:
+    """Processor time of everything on this machine so far, with what a hypervisor took from it."""
+    with open("/proc/stat") as file:
+        user, nice, system, _, _, irq, softirq, steal = map(int, file.readline().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 def session_members(session: int) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import shardkit
 from benchmarks.processes import RowError, say
@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_ROWS", "device", "memory", "resume", "small_shards"]
 
 DEFAULT_ROWS = {
     "resume": (
-        "shardkit", "webdataset-same", "grain-same", "grain-threads-same", "mosaic-same", "litdata-same", "tfrecord",
+        "shardkit", "webdataset-same", "grain-same", "mosaic-same", "litdata-same", "tfrecord",
         "keras", "pillow",
     ),
     "memory": ("shardkit",),
@@ -73,15 +73,16 @@ def small_shards(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:
         folder = bench.folder / f"{data.folder.name}-shards-of-{length or 'any'}"
         say(f"packing {folder.name} ...")
         packed = shardkit.pack(data.folder, folder, shard_samples=length, progress=False)
-        runs: dict[str, list[dict[str, Any]]] = {"0": [], "0.9": []}
+        firsts: dict[str, list[float]] = {"0": [], "0.9": []}
+        peaks = []
         options = ("--variant", "digits", "--num-samples", str(samples))
         for _ in range(repeats):
-            for start, found in runs.items():
-                found.append(bench.run(row, "speed", folder=folder, options=(*options, "--start", start)))
-        cells = [_median([found["first_s"] for found in runs[start]]) for start in runs]
-        peak = median(found["pss_peak_bytes"] for found in runs["0"]) / 1e6
+            for start, found in firsts.items():
+                found.append(bench.run(row, "first", folder=folder, options=(*options, "--start", start))["first_s"])
+            peaks.append(bench.run(row, "speed", folder=folder, options=options)["pss_peak_bytes"])
+        cells = [_median(found) for found in firsts.values()]
         num_shards = sum(info.num_shards for info in packed.manifest.splits.values())
-        yield f"| {num_shards} | {' | '.join(cells)} | {peak:.0f} |"
+        yield f"| {num_shards} | {' | '.join(cells)} | {median(peaks) / 1e6:.0f} |"
 
 
 def device(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:
@@ -95,13 +96,13 @@ def device(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:
     for row in rows:
         rates, waited = [], []
         for _ in range(repeats):
-            rates.append(bench.run(row, "speed")["rate"])
+            rates.append(bench.run_calm(row)["rate"])
             step_s = _STEP_TIMES * BATCH_SIZE / rates[-1]
             options = ("--step-s", str(step_s), "--seconds", str(max(bench.seconds, _DEVICE_SECONDS * step_s)))
             waited.append(100 * bench.run(row, "device", options=options)["waited"])
             say(f"{row.name}: {rates[-1]:,.0f}/s, waited {waited[-1]:.2f} %")
         step_ms = 1000 * _STEP_TIMES * BATCH_SIZE / median(rates)
-        yield f"| {row.title} | {median(rates):,.0f} | {step_ms:.0f} | {_median(waited)} |"
+        yield f"| {row.name} | {median(rates):,.0f} | {step_ms:.0f} | {_median(waited)} |"
 
 
 def _median(values: list[float]) -> str:

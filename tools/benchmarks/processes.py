@@ -22,6 +22,7 @@ __all__ = ["Bench", "RowError", "say"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 1800
+_MOST_OTHERS = 0.08
 
 # Versions are pinned where a newer one may need other settings. The second list is installed without what it asks for:
 # clouds' clients, and torchvision, which has no build for the CPU-only torch.
@@ -52,11 +53,13 @@ class Bench:
         folder: Where data sets and results go.
         counts: How many pictures of each kind.
         seconds: How long to measure.
+        tries: How often to measure, at most, while other processes take much of the machine.
     """
 
     folder: Path
     counts: dict[Kind, int]
     seconds: float
+    tries: int
     _data: dict[Kind, Data] = field(default_factory=dict)
     _pythons: dict[Environment, str] = field(default_factory=dict)
     _broken: dict[str, RowError] = field(default_factory=dict)
@@ -120,6 +123,29 @@ class Bench:
         found, peak = self._process(row, task, [*arguments, "--seconds", str(self.seconds), *options])
         return {**found, "pss_peak_bytes": peak, "cold": how}
 
+    def run_calm(self, row: Row, *, cold: bool = False, options: tuple[str, ...] = ()) -> dict[str, Any]:
+        """A measurement of speed; where other processes took much of the machine meanwhile, the calmest of a few.
+
+        Args:
+            row: The row.
+            cold: Whether the data set is to be read from the disk.
+            options: More arguments of `benchmarks.run`.
+
+        Returns:
+            What was measured, by name.
+
+        Raises:
+            RowError: It failed.
+        """
+        found = self.run(row, "speed", cold=cold, options=options)
+        for _ in range(self.tries - 1):
+            if found["others"] <= _MOST_OTHERS:
+                break
+            say(f"{row.name}: others took {found['others']:.0%} of the processor time: once more")
+            again = self.run(row, "speed", cold=cold, options=options)
+            found = min(found, again, key=lambda one: float(one["others"]))
+        return found
+
     def _process(self, row: Row, task: str, arguments: list[str]) -> tuple[dict[str, Any], int]:
         command = [self._python(row.environment), "-m", "benchmarks.run", row.name, task, *arguments]
         if "--num-samples" not in arguments:
@@ -135,11 +161,15 @@ class Bench:
                 raise RowError(f"took longer than {_TIMEOUT_S} s") from exc
             finally:
                 _end(process)
-        if process.returncode:
+        result = output.strip().splitlines()[-1:]
+        if process.returncode and result and result[0].startswith("{"):
+            # TensorFlow's threads may abort an interpreter that ends within an epoch, when all is measured.
+            say(f"{row.name}: measured, then ended with status {process.returncode}")
+        elif process.returncode:
             lines = [line for line in errors.splitlines() if line.strip()] or ["no output"]
             last = [line for line in lines if line[0].isalpha() and "Error" in line.split(":")[0]][-1:] or lines[-1:]
             raise RowError(last[0][:300])
-        return json.loads(output.strip().splitlines()[-1]), memory.num_bytes
+        return json.loads(result[0]), memory.num_bytes
 
     def _python(self, name: Environment) -> str:
         if name not in self._pythons:

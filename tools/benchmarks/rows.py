@@ -76,6 +76,13 @@ def _decoded() -> list[Row]:
     ]
     return [
         *rows,
+        Row(
+            name="grain-processes-pillow",
+            title="Grain, ArrayRecord, processes",
+            peer="grain_array_record",
+            environment="bench-grain",
+            variant="processes",
+        ),
         Row(name="pillow", title="Python generator over files", peer="pillow_generator"),
         Row(name="keras", title="image_dataset_from_directory", peer="keras_directory", resize="aliasing"),
         Row(name="tfrecord", title="TFRecord, tf.data AUTOTUNE", peer="tfrecord"),
@@ -85,8 +92,7 @@ def _decoded() -> list[Row]:
 
 _TAKE_FUNCTIONS: tuple[tuple[str, str, str, Environment, str], ...] = (
     ("webdataset", "webdataset, torch workers", "webdataset_torch", "bench-torch", ""),
-    ("grain-threads", "Grain, ArrayRecord, threads", "grain_array_record", "bench-grain", "threads"),
-    ("grain", "Grain, ArrayRecord, processes", "grain_array_record", "bench-grain", "processes"),
+    ("grain", "Grain, ArrayRecord, threads", "grain_array_record", "bench-grain", "threads"),
     ("mosaic", "MosaicML Streaming, torch workers", "mosaic", "bench-torch", ""),
     ("litdata", "LitData, torch workers", "litdata_", "bench-torch", ""),
 )

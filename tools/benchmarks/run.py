@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -72,7 +73,7 @@ def measure(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]
     first_s, batches, rest = timed_first(lambda: peer.batches(options.folder, settings), skip)
     found: dict[str, Any] = {"first_s": first_s}
     if options.task == "speed":
-        found["rate"] = throughput(batches, rest, options.seconds, options.epochs)
+        found |= asdict(throughput(batches, rest, options.seconds, options.epochs))
     elif options.task == "device":
         found["waited"] = waiting(batches, rest, options.seconds, options.step_s)
     elif options.task == "memory":

@@ -24,7 +24,7 @@ _HEADINGS = {
 }
 _COLUMNS = (
     "", "decoded by", "images/s, median (range)", "of the bare loop", "of the best peer", "first batch, s",
-    "memory, MB", "cold disk: images/s", "cold disk: first batch, s", "imports, s",
+    "CPU, us an image", "memory, MB", "cold disk: images/s", "cold disk: first batch, s", "imports, s",
 )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def markdown(results: Results) -> Iterator[str]:
         mine = [row for row in rows if (row.content, row.resize) == (content, resize)]
         if not mine:
             continue
-        yield from ("", f"### {heading}", "", f"| {' | '.join(_COLUMNS)} |", "|---|---|" + "---:|" * 8)
+        yield from ("", f"### {heading}", "", f"| {' | '.join(_COLUMNS)} |", "|---|---|" + "---:|" * 9)
         bare, best = next((row for row in mine if row.peer == "bare"), None), results.best(mine)
         for row in sorted(mine, key=lambda row: -median(results.values(row, "rate") or [0])):
             yield f"| {' | '.join(_cells(results, row, bare, best))} |"
@@ -115,7 +115,7 @@ def _cells(results: Results, row: Row, bare: Row | None, best: Row | None) -> It
     rates = results.values(row, "rate")
     if not rates:
         yield f"not there: {results.errors.get(row.name, 'not measured')}".replace("|", "/")
-        yield from ("",) * 7
+        yield from ("",) * 8
         return
     yield f"{median(rates):,.0f} ({min(rates):,.0f} - {max(rates):,.0f})"
     for other in (bare, best):
@@ -123,6 +123,7 @@ def _cells(results: Results, row: Row, bare: Row | None, best: Row | None) -> It
         yield "" if ratio is None else f"{ratio:.2f}"
     is_bare = row.peer == "bare"
     yield "" if is_bare else f"{median(results.values(row, 'first_s')):.2f}"
+    yield f"{median(results.values(row, 'cpu_s')) * 1e6:,.0f}"
     yield "" if is_bare else f"{median(results.values(row, 'pss_peak_bytes')) / 1e6:,.0f}"
     cold = results.values(row, "rate", cold=True)
     yield f"{median(cold):,.0f}" if cold else ""
