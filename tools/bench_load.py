@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from benchmarks import modes
 from benchmarks.processes import ROOT, Bench, RowError, say
 from benchmarks.rows import ROWS
-from benchmarks.table import Results, bars, markdown, plot
+from benchmarks.table import MOST_OTHERS, Results, bars, markdown, plot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ def machine() -> str:
 
 def report(bench: Bench, results: Results, repeats: int) -> Iterator[str]:
     """The lines of load.md."""
-    measured = {found["versions"] for rounds in results.warm.values() for found in rounds if found is not None}
+    measured = {found["versions"] for rounds in results.warm.values() for found in rounds}
     yield "## Loading pictures"
     yield ""
     yield (
@@ -91,13 +91,14 @@ def report(bench: Bench, results: Results, repeats: int) -> Iterator[str]:
         f"batches of 256, shuffled; {repeats} rounds."
     )
     yield f"Versions: {', '.join(sorted(measured))}."
-    others = [found["others"] for rounds in results.warm.values() for found in rounds if found is not None]
+    others = [found["others"] for rounds in results.warm.values() for found in rounds]
     if others:
         yield (
-            f"Other processes took {median(others):.1%} of the processor time (median of the runs; at most "
-            f"{max(others):.1%})."
+            f"Other processes took {median(others):.1%} of the processor time (median of the runs). "
+            f"{sum(share > MOST_OTHERS for share in others)} of {len(others)} runs, with more than {MOST_OTHERS:.0%}, "
+            "count only where a row has no calmer one."
         )
-    if dropped := {found["cold"] for rounds in results.cold.values() for found in rounds if found is not None}:
+    if dropped := {found["cold"] for rounds in results.cold.values() for found in rounds}:
         yield f"For the cold runs the page cache was dropped by: {'; '.join(sorted(dropped))}."
     yield from markdown(results)
     yield from ("", "### Asked and reached", "", *bars(results))

@@ -20,6 +20,7 @@ __all__ = ["PeakMemory", "drop_page_cache", "pss_bytes", "read_all", "throughput
 # Batches at the start of an epoch that are not timed: one for each of two workers, whose queues are empty then.
 _WARM_BATCHES = 2
 _SAMPLE_EVERY_S = 0.5
+_DROP_TRIES, _DROP_WAIT_S = 4, 0.5
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
@@ -193,20 +194,22 @@ def drop_page_cache(folder: Path) -> str:
     Returns:
         How it was done, or that it could not be done.
     """
-    os.sync()
     files = [path for path in folder.rglob("*") if path.is_file()]
-    for path in files:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
-    if not any(map(_is_cached, files)):
-        return "posix_fadvise(DONTNEED) on the data set's files"
+    for _ in range(_DROP_TRIES):
+        os.sync()
+        for path in files:
+            descriptor = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+        if not any(map(_is_cached, files)):
+            return "posix_fadvise(DONTNEED) on the data set's files"
+        time.sleep(_DROP_WAIT_S)  # pages that somebody uses right now stay
     try:
         with open("/proc/sys/vm/drop_caches", "w") as file:
             file.write("3")
     except OSError as exc:
         return f"not dropped whole: some of it stays after posix_fadvise, and drop_caches is refused ({exc.strerror})"
-    return "/proc/sys/vm/drop_caches"
+    return "/proc/sys/vm/drop_caches, which drops programs and libraries too"
 
 
 def _is_cached(path: Path) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure import PeakMemory, drop_page_cache, read_all
 from benchmarks.photos import Data, make_data
+from benchmarks.table import MOST_OTHERS
 
 if TYPE_CHECKING:
     from benchmarks.photos import Kind
@@ -22,7 +23,6 @@ __all__ = ["Bench", "RowError", "say"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT_S = 1800
-_MOST_OTHERS = 0.08
 
 # Versions are pinned where a newer one may need other settings. The second list is installed without what it asks for:
 # clouds' clients, and torchvision, which has no build for the CPU-only torch.
@@ -139,7 +139,7 @@ class Bench:
         """
         found = self.run(row, "speed", cold=cold, options=options)
         for _ in range(self.tries - 1):
-            if found["others"] <= _MOST_OTHERS:
+            if found["others"] <= MOST_OTHERS:
                 break
             say(f"{row.name}: others took {found['others']:.0%} of the processor time: once more")
             again = self.run(row, "speed", cold=cold, options=options)
@@ -163,7 +163,7 @@ class Bench:
                 _end(process)
         result = output.strip().splitlines()[-1:]
         if process.returncode and result and result[0].startswith("{"):
-            # TensorFlow's threads may abort an interpreter that ends within an epoch, when all is measured.
+            # An interpreter that ends within an epoch may be aborted by threads still at work; all is measured
             say(f"{row.name}: measured, then ended with status {process.returncode}")
         elif process.returncode:
             lines = [line for line in errors.splitlines() if line.strip()] or ["no output"]

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from benchmarks.rows import Row
 
-__all__ = ["Results", "bars", "markdown", "plot"]
+__all__ = ["MOST_OTHERS", "Results", "bars", "calm", "markdown", "plot"]
+
+# Of the processor time of the machine, taken by other processes: a run with more is disturbed.
+MOST_OTHERS = 0.08
 
 _HEADINGS = {
     ("decoded", "antialiased"): "Decoded to 224x224, antialiased resize",
@@ -30,7 +33,7 @@ _COLUMNS = (
 
 @dataclass(kw_only=True)
 class Results:
-    """Measurements by row name: a list with one for each round, ``None`` where it failed.
+    """Measurements by row name: a list with one for each round. A row that failed once is left out from there on.
 
     Attributes:
         warm: With the data set in the page cache.
@@ -38,22 +41,22 @@ class Results:
         errors: Why a row is not there.
     """
 
-    warm: dict[str, list[dict[str, Any] | None]] = field(default_factory=dict)
-    cold: dict[str, list[dict[str, Any] | None]] = field(default_factory=dict)
+    warm: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    cold: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     def values(self, row: Row, name: str, *, cold: bool = False) -> list[float]:
-        """What was measured of a row, over the rounds that worked."""
+        """What was measured of a row, over its calm rounds."""
         rounds = (self.cold if cold else self.warm).get(row.name, [])
-        return [found[name] for found in rounds if found is not None]
+        return [found[name] for found in calm(rounds)]
 
     def ratio(self, row: Row, other: Row | None) -> float | None:
-        """The median over the rounds of a row's rate to another's."""
-        if other is None:
+        """The median over the rounds of a row's rate to another's; of the medians where no round was calm for both."""
+        if other is None or not self.values(row, "rate") or not self.values(other, "rate"):
             return None
-        pairs = zip(self.warm.get(row.name, []), self.warm.get(other.name, []), strict=False)
-        found = [a["rate"] / b["rate"] for a, b in pairs if a is not None and b is not None]
-        return median(found) if found else None
+        pairs = list(zip(self.warm[row.name], self.warm[other.name], strict=False))
+        found = [a["rate"] / b["rate"] for a, b in pairs if max(a["others"], b["others"]) <= MOST_OTHERS]
+        return median(found) if found else median(self.values(row, "rate")) / median(self.values(other, "rate"))
 
     def measured(self) -> list[Row]:
         """The rows that were asked for."""
@@ -63,6 +66,11 @@ class Results:
         """The fastest peer of some rows."""
         found = [row for row in rows if row.is_peer and self.values(row, "rate")]
         return max(found, key=lambda row: median(self.values(row, "rate")), default=None)
+
+
+def calm(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rounds in which other processes took little of the machine; all, where there is no such round."""
+    return [found for found in rounds if found["others"] <= MOST_OTHERS] or rounds
 
 
 def markdown(results: Results) -> Iterator[str]:
