@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 
 from shardkit.codecs.label import encode_class
-from shardkit.errors import CodecError, PackError
+from shardkit.errors import CodecError, PackError, StorageError
 from shardkit.formats.tar import END_OF_ARCHIVE, member_header, padding
 from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.samples import FieldColumns, SampleTable
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["FIELDS", "pack_shard"]
 
 FIELDS = ("image", "label")
-_BLOCK_BYTES = 8 * 2**20
+# Small enough that what was read is still in the processor's own cache when it is written.
+_BLOCK_BYTES = 256 * 2**10
+_PROGRESS_BYTES = 8 * 2**20
 _SMALL_BYTES = 4096
 
 
@@ -61,6 +63,9 @@ def pack_shard(
         for item in task.items:
             try:
                 shard.add(item, stored_picture(_read(item), pictures))
+            except StorageError:
+                # The shard's own, not the picture's.
+                raise
             except (CodecError, OSError) as exc:
                 what = exc.what if isinstance(exc, CodecError) else exc.strerror or str(exc)
                 failures.append(f"{item.where}: {what}")
@@ -112,7 +117,7 @@ class _ShardWriter:
         self._block: list[bytes] = []
         self._small: list[bytes] = []
         self._block_bytes = 0
-        self._pictures = 0
+        self._pictures = self._unreported = 0
         self._rows: list[tuple[TaskItem, ImageHeader]] = []
         self._places: dict[str, list[tuple[int, int, int]]] = {name: [] for name in FIELDS}
         self.num_bytes = 0
@@ -130,7 +135,7 @@ class _ShardWriter:
     def finish(self) -> None:
         """Append the end of the archive."""
         self._append(END_OF_ARCHIVE)
-        self._flush()
+        self._flush(last=True)
 
     def table(self) -> SampleTable:
         """The shard's sample table."""
@@ -173,12 +178,15 @@ class _ShardWriter:
         self._block += (b"".join(self._small), *large)
         self._small = []
 
-    def _flush(self) -> None:
+    def _flush(self, *, last: bool = False) -> None:
         self._join_small()
         for piece in self._block:
             self.digest.update(piece)
         if self._blocks is not None:
             self._blocks.update(b"".join(self._block))
         self._writer.write_all(self._block)
-        self._on_progress(self._pictures, self._block_bytes)
-        self._block, self._block_bytes, self._pictures = [], 0, 0
+        self._unreported += self._block_bytes
+        self._block, self._block_bytes = [], 0
+        if self._unreported >= _PROGRESS_BYTES or last:
+            self._on_progress(self._pictures, self._unreported)
+            self._pictures = self._unreported = 0
