@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from make_photos import make_photos
+from benchmarks.photos import make_data
 
 from shardkit.codecs.header import read_header
 from shardkit.codecs.shrink import shrink
@@ -140,10 +140,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         work = Path(name)
-        size = make_photos(work / "photos", options.pictures)
-        make_photos(work / "single", 1)
+        photos, single = (make_data("photos", work, count) for count in (options.pictures, 1))
+        size = sum(path.stat().st_size for path, _ in photos.files())
         print(f"{options.pictures:,} photographs, {size / options.pictures / 1000:.1f} kB each\n")
-        bench = Bench(work / "photos", work / "single", work, options.pictures, options.workers)
+        bench = Bench(photos.folder, single.folder, work, options.pictures, options.workers)
         bench.tar(bench.photos)  # the page cache is warm
         if options.only != "resize":
             against_tar(bench, options.runs)
