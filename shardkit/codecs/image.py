@@ -20,6 +20,7 @@ from shardkit.codecs.pixels import decode_with_pillow
 from shardkit.codecs.plain_png import decode_plain_png
 from shardkit.codecs.png import parse_png
 from shardkit.codecs.resize import resize_into
+from shardkit.codecs.scratch import Scratch
 from shardkit.errors import CodecError, ConfigError
 from shardkit.sample import ArraySpec
 
@@ -135,6 +136,7 @@ class ImageDecoder:
         out: Pixels,
         choose_box: Callable[[int, int], Box] | None = None,
         change: Callable[[Pixels], Pixels] | None = None,
+        scratch: Scratch | None = None,
     ) -> None:
         """Decode one picture into an array.
 
@@ -145,6 +147,7 @@ class ImageDecoder:
                 instead of `crop_to_aspect_ratio` and `pad_to_aspect_ratio`. May be called more than once.
             change: Given the decoded ``(H, W, C)`` uint8 array, which is ``out`` itself where that is such an array,
                 gives an array of that shape to use instead: the same one, changed, or another one.
+            scratch: The calling thread's memory to work in.
 
         Raises:
             CodecError: The bytes do not decode to a picture.
@@ -154,32 +157,41 @@ class ImageDecoder:
             raise ValueError(f"out must be a contiguous array of {self.spec}")
         direct = self.dtype == "uint8" and self.data_format == "channels_last"
         pixels = out if direct else np.empty((*self.image_size, self.channels), np.uint8)
-        self._decode(data, pixels, choose_box or self._usual_box)
+        scratch = scratch or Scratch()
+        scratch.restart()
+        self._decode(data, pixels, choose_box or self._usual_box, scratch)
         changed = pixels if change is None else change(pixels)
         if changed is not out:
             lay_into(changed, out, channels_first=self.data_format == "channels_first")
 
-    def _decode(self, data: bytes | memoryview, out: Pixels, choose_box: Callable[[int, int], Box]) -> None:
+    def _decode(
+        self, data: bytes | memoryview, out: Pixels, choose_box: Callable[[int, int], Box], scratch: Scratch
+    ) -> None:
         if self.stored is not None:
             kept = np.frombuffer(data, dtype=np.uint8).reshape(self.stored)
             box, view = self._place(self.stored[:2], 1, out, choose_box)
-            self._fill(kept, box, view, 1, 1)
+            self._fill(kept, box, view, scratch)
             return
         form = sniff(data)
         if form is None:
             raise CodecError("not a picture of a known format")
         if form != "jpeg":
-            self._decode_other(data, form, out, choose_box)
+            self._decode_other(data, form, out, choose_box, scratch)
             return
         frame = parse_jpeg(data)
         check_frame(frame)
         check_size(frame.width, frame.height)
         # CMYK is Pillow's, too.
-        if frame.components == 4 or not self._decode_jpeg(data, frame, out, choose_box):
-            self._decode_other(data, form, out, choose_box, frame.orientation)
+        if frame.components == 4 or not self._decode_jpeg(data, frame, out, choose_box, scratch):
+            self._decode_other(data, form, out, choose_box, scratch, frame.orientation)
 
     def _decode_jpeg(
-        self, data: bytes | memoryview, frame: JpegFrame, out: Pixels, choose_box: Callable[[int, int], Box]
+        self,
+        data: bytes | memoryview,
+        frame: JpegFrame,
+        out: Pixels,
+        choose_box: Callable[[int, int], Box],
+        scratch: Scratch,
     ) -> bool:
         """Decode by libjpeg-turbo; False where it objects to something that Pillow may let pass."""
         stored = (frame.height, frame.width)
@@ -193,15 +205,18 @@ class ImageDecoder:
                 min_height=-(-frame.height // reduced),
                 min_width=-(-frame.width // reduced),
                 min_factor=reduced,
-                buffer=out if fits else None,
+                buffer=out if fits else scratch.take(self._decoded_shape(frame, reduced)),
             )
         except ValueError as exc:
             if "premature end" in str(exc).lower():
                 raise CodecError("the JPEG data end early") from exc
             return False
         if not fits:
-            self._fill(pixels, box, view, frame.orientation, reduced)
+            self._fill(pixels, box, view, scratch, frame.orientation, reduced)
         return True
+
+    def _decoded_shape(self, frame: JpegFrame, reduced: int) -> tuple[int, int, int]:
+        return -(-frame.height // reduced), -(-frame.width // reduced), self.channels
 
     def _decode_other(
         self,
@@ -209,11 +224,12 @@ class ImageDecoder:
         form: str,
         out: Pixels,
         choose_box: Callable[[int, int], Box],
+        scratch: Scratch,
         orientation: int | None = None,
     ) -> None:
         pixels, orientation = self._decode_whole(data, form, orientation)
         box, view = self._place((pixels.shape[0], pixels.shape[1]), orientation, out, choose_box)
-        self._fill(pixels, box, view, orientation, 1)
+        self._fill(pixels, box, view, scratch, orientation)
 
     def _decode_whole(self, data: bytes | memoryview, form: str, orientation: int | None) -> tuple[Pixels, int]:
         """A picture's pixels, all of them, and its orientation."""
@@ -251,13 +267,15 @@ class ImageDecoder:
                     return factor
         return 1
 
-    def _fill(self, pixels: Pixels, box: Box, view: Pixels, orientation: int, reduced: int) -> None:
+    def _fill(
+        self, pixels: Pixels, box: Box, view: Pixels, scratch: Scratch, orientation: int = 1, reduced: int = 1
+    ) -> None:
         """Resize first and turn the small result: turning moves far fewer bytes then."""
         if orientation == 1:
-            resize_into(pixels, box, view, antialias=self.antialias, reduced=reduced)
+            resize_into(pixels, box, view, antialias=self.antialias, reduced=reduced, scratch=scratch)
             return
-        turned = np.empty((*shown_size(view.shape[:2], orientation), view.shape[2]), np.uint8)
-        resize_into(pixels, box, turned, antialias=self.antialias, reduced=reduced)
+        turned = scratch.take((*shown_size(view.shape[:2], orientation), view.shape[2]))
+        resize_into(pixels, box, turned, antialias=self.antialias, reduced=reduced, scratch=scratch)
         view[...] = shown(turned, orientation)
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from shardkit.codecs.geometry import Box
+from shardkit.codecs.scratch import Scratch
 
 __all__ = ["resize_into"]
 
@@ -36,6 +37,7 @@ def resize_into(
     *,
     antialias: bool,
     reduced: int = 1,
+    scratch: Scratch | None = None,
 ) -> None:
     """Resize a part of a picture into an array.
 
@@ -45,6 +47,7 @@ def resize_into(
         out: ``(H, W, C)`` uint8, rows may lie apart: is overwritten.
         antialias: Whether shrinking averages over what it drops (Pillow) or samples it (Keras).
         reduced: By how much the JPEG decoder has reduced it: 1, 2, 4 or 8.
+        scratch: Memory to work in.
     """
     if pixels.shape == out.shape and reduced == 1 and _is_whole(box, pixels):
         np.copyto(out, pixels)
@@ -53,7 +56,7 @@ def resize_into(
         pixels, out = pixels[..., 0], out[..., 0]
     pixels, box = _cut(pixels, Box(*(value / reduced for value in box)))
     if antialias:
-        pixels, box = _prefilter(pixels, box, out.shape, reduced)
+        pixels, box = _prefilter(pixels, box, out.shape, reduced, scratch or Scratch())
     _sample(pixels, box, out)
 
 
@@ -65,7 +68,7 @@ def _cut(pixels: np.ndarray[Any, Any], box: Box) -> tuple[np.ndarray[Any, Any], 
 
 
 def _prefilter(
-    pixels: np.ndarray[Any, Any], box: Box, shape: tuple[int, ...], reduced: int
+    pixels: np.ndarray[Any, Any], box: Box, shape: tuple[int, ...], reduced: int, scratch: Scratch
 ) -> tuple[np.ndarray[Any, Any], Box]:
     """Halve, then blur by a Gaussian, so that sampling aliases no more."""
     block_y = block_x = 8 if reduced == 8 else 1  # of the JPEG reductions only 1/8 averages; the others stay sharp
@@ -79,14 +82,16 @@ def _prefilter(
             break
         height, width = pixels.shape[0] // rows, pixels.shape[1] // columns
         even = pixels[: height * rows, : width * columns]
-        pixels = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)
+        halved = scratch.take((height, width, *pixels.shape[2:]))
+        pixels = cv2.resize(even, (width, height), dst=halved, interpolation=cv2.INTER_AREA)
         box = Box(box.top / rows, box.left / columns, box.height / rows, box.width / columns)
         block_y, block_x = block_y * rows, block_x * columns
         limit = _HALVE_AGAIN_FROM
     sigma_y, sigma_x = _sigma(scale_y, block_y), _sigma(scale_x, block_x)
     kernel = (_kernel_size(sigma_x), _kernel_size(sigma_y))
     if kernel != (1, 1):  # a sigma of 0 asks OpenCV to choose one; with a kernel of 1 it makes no difference
-        pixels = cv2.GaussianBlur(pixels, kernel, sigma_x or 1.0, sigmaY=sigma_y or 1.0)
+        blurred = scratch.take(pixels.shape)
+        pixels = cv2.GaussianBlur(pixels, kernel, sigma_x or 1.0, dst=blurred, sigmaY=sigma_y or 1.0)
     return pixels, box
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,27 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from shardkit.loader.config import LabelMode
+    from shardkit.loader.decoding import DecodeWork
     from shardkit.loader.rows import Rows
 
-__all__ = ["BatchJob", "LabelForm", "Work", "labels_as"]
-
-
-class Work(Protocol):
-    """Bringing the pictures of a batch in, in parts that may run at the same time.
-
-    Attributes:
-        images: ``(num_rows, ...)``, where they go.
-        bad: The places of bad samples, once all parts have run.
-        num_parts: How many parts there are.
-    """
-
-    images: NDArray[Any]
-    bad: list[int]
-    num_parts: int
-
-    def run(self, part: int) -> None:
-        """Do one part."""
-        ...
+__all__ = ["BatchJob", "LabelForm", "labels_as"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +72,7 @@ class BatchJob:
     step: int
     rows: Rows
     form: LabelForm
-    work: Work
+    work: DecodeWork
     keys: Callable[[], list[str]]
 
     @property
@@ -101,7 +84,7 @@ class BatchJob:
         """Do one part of the work."""
         self.work.run(part)
 
-    def finish(self) -> Batch:
+    def finish(self) -> list[Batch]:
         """The batch."""
         images, bad, count = self.work.images, self.work.bad, len(self.rows)
         sources = self._fill() if bad or count < len(images) else None
@@ -114,7 +97,7 @@ class BatchJob:
             weights[count:] = 0.0
             arrays["sample_weight"] = weights
         keys = self.keys
-        return Batch(
+        batch = Batch(
             arrays,
             labels=labels,
             epoch=self.epoch,
@@ -123,6 +106,7 @@ class BatchJob:
             num_padding=len(images) - count,
             replaced=tuple(sorted(bad)),
         )
+        return [batch]
 
     def _fill(self) -> NDArray[np.int64]:
         """Give bad samples' places and padding to good samples of this batch, in turn.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 from shardkit.errors import ConfigError
 from shardkit.loader.augment import Augmenter, RandomResizedCrop, as_transforms
 from shardkit.loader.order import OrderNumbers
-from shardkit.machine import usable_cores
 from shardkit.units import parse_bytes, whole_number
 
 if TYPE_CHECKING:
@@ -250,7 +249,7 @@ class RuntimeConfig:
     """What changes neither order nor content.
 
     Attributes:
-        threads: Decoding threads; as many as there are usable cores without it.
+        threads: Working threads; without it as many as there are usable cores, and one where nothing is decoded.
         prefetch: Batches made ahead of the one being used.
         on_error: ``"raise"``, or ``"skip"``: a bad sample's place is taken by another of the same batch.
         max_skipped: Bad samples after which skipping stops with an error.
@@ -267,11 +266,6 @@ class RuntimeConfig:
         whole_number("prefetch", self.prefetch, 1)
         whole_number("max_skipped", self.max_skipped, 0)
         _one_of("on_error", self.on_error, "raise", "skip")
-
-    @property
-    def num_threads(self) -> int:
-        """Decoding threads."""
-        return self.threads or usable_cores()
 
 
 def sorted_in(kind: type[Config], options: Any) -> Config:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from shardkit.codecs.geometry import Box
     from shardkit.codecs.image import ImageDecoder
     from shardkit.loader.augment import Augmenter
     from shardkit.loader.read import LocalReader
@@ -37,6 +39,7 @@ class Decoding:
         augmenter: Changes the pixels at random, or ``None``.
         skips: Takes bad samples.
         recorder: Takes what time it took.
+        threads: Holds what each thread has for itself.
     """
 
     reader: LocalReader
@@ -44,6 +47,22 @@ class Decoding:
     augmenter: Augmenter | None
     skips: Skips
     recorder: Recorder
+    threads: threading.local = field(default_factory=threading.local)
+
+    def decode_into(
+        self,
+        data: bytes,
+        out: NDArray[Any],
+        choose_box: Callable[[int, int], Box] | None = None,
+        change: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+    ) -> None:
+        """As `ImageDecoder.decode_into`, in memory that the calling thread uses again and again."""
+        assert self.decoder is not None
+        if not hasattr(self.threads, "scratch"):
+            from shardkit.codecs.scratch import Scratch
+
+            self.threads.scratch = Scratch()
+        self.decoder.decode_into(data, out, choose_box, change, self.threads.scratch)
 
 
 class DecodeWork:
@@ -103,17 +122,17 @@ class DecodeWork:
         clock.report(self._how.recorder, data)
 
     def _decode(self, data: bytes, place: int, clock: _Clock) -> None:
-        decoder, augmenter = self._how.decoder, self._how.augmenter
-        if decoder is None:
+        augmenter = self._how.augmenter
+        if self._how.decoder is None:
             self.images[place] = data
             return
         started = perf_counter()
         if augmenter is None or self._words is None:
-            decoder.decode_into(data, self.images[place])
+            self._how.decode_into(data, self.images[place])
         else:
             chance = augmenter.chance(self._words, place)
             change = None if chance.change is None else clock.timed(chance.change)
-            decoder.decode_into(data, self.images[place], chance.choose_box, change)
+            self._how.decode_into(data, self.images[place], chance.choose_box, change)
         clock.decode += perf_counter() - started
 
 

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
 __all__ = ["Job", "OrderedWork"]
 
@@ -42,8 +42,8 @@ class Job(Protocol[Result]):
         """Do one part."""
         ...
 
-    def finish(self) -> Result:
-        """The result, in the consumer's thread."""
+    def finish(self) -> Sequence[Result]:
+        """The results, one or several, in the consumer's thread."""
         ...
 
 
@@ -75,6 +75,7 @@ class OrderedWork(Generic[R]):
         self._core: _Core[R] = _Core(jobs, threads, ahead, on_idle)
         self._on_result = on_result
         self._left: float | None = None
+        self._ready: deque[R] = deque()
         weakref.finalize(self, self._core.abandon).atexit = False
         atexit.register(self._core.close)
 
@@ -84,7 +85,9 @@ class OrderedWork(Generic[R]):
     def __next__(self) -> R:
         asked = perf_counter()
         try:
-            result = self._core.next_job().finish()
+            while not self._ready:
+                self._ready.extend(self._core.next_job().finish())
+            result = self._ready.popleft()
             if self._on_result is not None:
                 got = perf_counter()
                 self._on_result(result, got - asked, 0.0 if self._left is None else asked - self._left)
@@ -97,6 +100,7 @@ class OrderedWork(Generic[R]):
 
     def close(self) -> None:
         """Stop the threads and wait for them; what was made ahead is dropped."""
+        self._ready.clear()
         self._core.close()
 
 

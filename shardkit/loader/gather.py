@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
@@ -20,17 +20,18 @@ from shardkit.manifest import BLOCK_BYTES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from shardkit.loader.batches import BatchJob
     from shardkit.loader.buffers import BufferPool
-    from shardkit.loader.decoding import DecodeWork
     from shardkit.loader.read import LocalReader
     from shardkit.loader.recorder import Recorder
     from shardkit.loader.rows import Piece, RowArena, Rows
     from shardkit.loader.tables import TableCache
+    from shardkit.sample import Batch
 
-__all__ = ["Fill", "GatherWork", "PixelArena"]
+__all__ = ["Fill", "GatherJob", "PixelArena"]
 
-# Memory for reading is asked for in whole multiples of this, so that it fits the next time.
-_READ_BYTES = 2**20
+# Half of what a processor's own cache usually holds, and small beside the blocks at a run's ends that are read twice.
+_RUN_BYTES = 2**19
 
 
 class PixelArena:
@@ -79,44 +80,50 @@ class PixelArena:
         return new, list(self._pending)
 
     def fill(self, piece: Piece) -> None:
-        """Read, verify and place the pixels of a piece.
+        """Read, verify and place the pixels of a piece, a run at a time that stays in the processor's cache.
 
         What cannot be read, or is damaged, is left to be found sample by sample, so that the error names the sample.
         """
-        places = slice(piece.start, piece.start + len(piece))
-        self._sound[places] = False
-        try:
-            data = self._verified(piece)
-        except (FormatError, StorageError):
-            return
-        started = perf_counter()
-        offsets = piece.numbers[:, 1] - piece.first_byte
+        self._sound[piece.start : piece.start + len(piece)] = False
+        offsets = piece.numbers[:, 1]
+        stride = int(offsets[-1] - offsets[0]) // max(len(piece) - 1, 1)
+        step = max(1, _RUN_BYTES // max(stride, self._sample_bytes))
+        for first in range(0, len(piece), step):
+            run = offsets[first : first + step]
+            try:
+                data = self._verified(piece.shard, int(run[0]), int(run[-1]) + self._sample_bytes)
+            except (FormatError, StorageError):
+                continue
+            started = perf_counter()
+            self._place(data, run - run[0], piece.start + first)
+            self._recorder.work(assemble=perf_counter() - started)
+
+    def _place(self, data: NDArray[np.uint8], offsets: NDArray[np.int64], start: int) -> None:
+        places = slice(start, start + len(offsets))
         strides = np.diff(offsets)
         if not len(strides) or (strides == strides[0]).all():
             stride = int(strides[0]) if len(strides) else self._sample_bytes
-            self._pixels[places] = as_strided(data, (len(piece), self._sample_bytes), (stride, 1))
+            self._pixels[places] = as_strided(data, (len(offsets), self._sample_bytes), (stride, 1))
         else:
-            for place, offset in enumerate(offsets.tolist(), piece.start):
+            for place, offset in enumerate(offsets.tolist(), start):
                 self._pixels[place] = data[offset : offset + self._sample_bytes]
         self._sound[places] = True
-        self._recorder.work(assemble=perf_counter() - started)
 
-    def _verified(self, piece: Piece) -> NDArray[np.uint8]:
-        """The bytes of a piece, read with all blocks that it touches."""
+    def _verified(self, shard: int, start: int, stop: int) -> NDArray[np.uint8]:
+        """The bytes from ``start`` on, read and checked with all blocks up to ``stop``."""
         started = perf_counter()
-        blocks = self._tables.blocks(piece.shard)
-        first = piece.first_byte // BLOCK_BYTES
-        last = -(-(piece.first_byte + piece.num_bytes) // BLOCK_BYTES)
-        size = min(last * BLOCK_BYTES, self._reader.shard_bytes(piece.shard)) - first * BLOCK_BYTES
-        data = self._buffers.take((-(-size // _READ_BYTES) * _READ_BYTES,), np.uint8)[:size]
+        blocks = self._tables.blocks(shard)
+        first, last = start // BLOCK_BYTES, -(-stop // BLOCK_BYTES)
+        size = min(last * BLOCK_BYTES, self._reader.shard_bytes(shard)) - first * BLOCK_BYTES
+        data = self._buffers.take((-(-size // _RUN_BYTES) * _RUN_BYTES,), np.uint8)[:size]
         view = data.data
-        self._reader.read_run(piece.shard, first * BLOCK_BYTES, view)
+        self._reader.read_run(shard, first * BLOCK_BYTES, view)
         read = perf_counter()
-        for number, start in enumerate(range(0, size, BLOCK_BYTES), first):
-            if xxhash.xxh3_64_intdigest(view[start : start + BLOCK_BYTES]) != blocks[number]:
-                raise FormatError("a block is not as it was packed", shard=self._reader.shard_name(piece.shard))
+        for number, at in enumerate(range(0, size, BLOCK_BYTES), first):
+            if xxhash.xxh3_64_intdigest(view[at : at + BLOCK_BYTES]) != blocks[number]:
+                raise FormatError("a block is not as it was packed", shard=self._reader.shard_name(shard))
         self._recorder.work(size, read=read - started, verify=perf_counter() - read)
-        return data[piece.first_byte - first * BLOCK_BYTES :]
+        return data[start - first * BLOCK_BYTES :]
 
     def gather(self, places: NDArray[np.int64], out: NDArray[np.uint8]) -> list[int]:
         """Copy samples from the arena.
@@ -156,40 +163,32 @@ class Fill:
             self.done.set()
 
 
-class GatherWork:
-    """The pictures of one batch: first the pieces that it is the first to need, then one gather.
+class GatherJob:
+    """Some batches: first the pieces that they are the first to need, then one gather each.
 
-    The engine hands out parts in order, so whatever the gather waits for is being done by another thread already.
+    Several batches at once, since what a job costs beside copying would be most of the time of a single one.
+    The engine hands out parts in order, so whatever the gathers wait for is being done by another thread already.
 
     Args:
         arena: Knows the places of rows.
         pixels: The pixels at these places.
-        rows: Where the samples are.
-        one_by_one: Does what damage left out, sample by sample.
+        rows: Where the samples of all these batches are.
+        batches: The batches. Their work is to be done here, but for what damage leaves out.
         recorder: Takes what time it took.
 
     Attributes:
-        images: ``(num_rows, ...)`` uint8, where they go.
-        bad: The places of bad samples, once all parts have run.
         num_parts: How many parts there are.
     """
 
     def __init__(
-        self,
-        arena: RowArena,
-        pixels: PixelArena,
-        rows: Rows,
-        one_by_one: DecodeWork,
-        recorder: Recorder,
+        self, arena: RowArena, pixels: PixelArena, rows: Rows, batches: list[BatchJob], recorder: Recorder
     ) -> None:
-        self.images: NDArray[Any] = one_by_one.images
-        self.bad: list[int] = one_by_one.bad
+        self._fills, self._needed = pixels.take_fills()
+        self.num_parts = len(self._fills) + 1
         self._arena = arena
         self._pixels = pixels
         self._rows = rows
-        self._fills, self._needed = pixels.take_fills()
-        self.num_parts = len(self._fills) + 1
-        self._one_by_one = one_by_one
+        self._batches = batches
         self._recorder = recorder
 
     def run(self, part: int) -> None:
@@ -200,8 +199,16 @@ class GatherWork:
         for fill in self._needed:
             fill.done.wait()
         started = perf_counter()
-        count = len(self._rows)
-        missing = self._pixels.gather(self._rows.place, self.images[:count].reshape(count, -1))
+        missing = [self._gather(batch) for batch in self._batches]
         self._arena.release(self._rows)
         self._recorder.work(assemble=perf_counter() - started)
-        self._one_by_one.do(missing)
+        for batch, places in zip(self._batches, missing, strict=True):
+            batch.work.do(places)
+
+    def _gather(self, batch: BatchJob) -> list[int]:
+        count = len(batch.rows)
+        return self._pixels.gather(batch.rows.place, batch.work.images[:count].reshape(count, -1))
+
+    def finish(self) -> list[Batch]:
+        """The batches."""
+        return [finished for batch in self._batches for finished in batch.finish()]

@@ -330,7 +330,7 @@ class Loader:
         """
         share = self._share.part(worker, num_workers, shuffled=self._order.shuffled)
         is_raw = self.manifest.fields["image"].kind == "array"
-        for batch in self._pipeline.iterate(EpochOrder(self._order, epoch), 0, share, decode=False):
+        for batch in self._pipeline.encoded().iterate(EpochOrder(self._order, epoch), 0, share):
             rows = zip(batch.keys, batch.arrays["image"], batch.labels, strict=False)
             for number, (key, image, label) in enumerate(rows):
                 if number in batch.replaced:

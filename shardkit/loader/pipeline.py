@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from math import prod
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -14,21 +15,21 @@ from shardkit.loader.batches import BatchJob, LabelForm
 from shardkit.loader.buffers import BufferPool
 from shardkit.loader.decoding import DecodeWork, Decoding
 from shardkit.loader.engine import OrderedWork
-from shardkit.loader.gather import GatherWork, PixelArena
+from shardkit.loader.gather import GatherJob, PixelArena
 from shardkit.loader.read import LocalReader
 from shardkit.loader.rows import RowArena
 from shardkit.loader.stats import make_stats
 from shardkit.loader.tables import KeyLookup
+from shardkit.machine import usable_cores
 from shardkit.manifest import BLOCK_BYTES
 from shardkit.storage import HasPaths
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
 
     from numpy.typing import NDArray
 
     from shardkit.codecs.image import ImageDecoder
-    from shardkit.loader.batches import Work
     from shardkit.loader.config import DecodeConfig, RuntimeConfig
     from shardkit.loader.order import EpochOrder, OrderNumbers, Share
     from shardkit.loader.recorder import Recorder
@@ -44,6 +45,10 @@ __all__ = ["Pipeline"]
 _MOST_GATHERED_BYTES = 2**14
 # In smaller chunks, whole blocks would mostly be read for samples of other chunks.
 _LEAST_CHUNK_BLOCKS = 4
+# Enough that handing over from thread to thread is little beside copying them.
+_GROUP_SAMPLES = 4096
+
+Step = tuple[int, "NDArray[np.int64]"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,32 +79,44 @@ class Pipeline:
     skips: Skips
     recorder: Recorder
 
-    def iterate(self, epoch: EpochOrder, start: int, share: Share, *, decode: bool = True) -> OrderedWork[Batch]:
+    @property
+    def threads(self) -> int:
+        """Working threads: the usable cores, and one where nothing is decoded.
+
+        Reading from the page cache holds Python's lock most of the time, so that a second thread is only in the way;
+        from the disk, chunks are announced ahead.
+        """
+        return self.runtime.threads or (usable_cores() if self.decoder is not None else 1)
+
+    def encoded(self) -> Pipeline:
+        """The same, handing out bytes."""
+        return replace(self, decoder=None)
+
+    def iterate(self, epoch: EpochOrder, start: int, share: Share) -> OrderedWork[Batch]:
         """The batches of an epoch.
 
         Args:
             epoch: The order of the epoch.
             start: The first step.
             share: The rank.
-            decode: Whether pictures are decoded, where the settings say so.
 
         Returns:
             The batches, made ahead by threads that end with it.
         """
         assert isinstance(self.dataset.store, HasPaths)
         reader = LocalReader(self.dataset.store, self.split)
-        augmenter = self.decode.augmenter(self.order, epoch.epoch) if decode else None
+        augmenter = self.decode.augmenter(self.order, epoch.epoch) if self.decoder is not None else None
         how = Decoding(
             reader=reader,
-            decoder=self.decoder if decode else None,
+            decoder=self.decoder,
             augmenter=augmenter,
             skips=self.skips,
             recorder=self.recorder,
         )
         return OrderedWork(
             self._jobs(epoch, start, share, how),
-            threads=self.runtime.num_threads,
-            ahead=self.runtime.prefetch,
+            threads=self.threads,
+            ahead=self._groups_ahead,
             on_idle=reader.close,
             on_result=self.recorder.handed_out,
         )
@@ -109,38 +126,55 @@ class Pipeline:
         decoder = self.decoder
         raw = None if decoder is None or decoder.stored else RawForm(decoder.image_size, prod(decoder.shape))
         encoded = None if decoder is None or decoder.stored else decoder
-        return make_stats(self.recorder, self.runtime.num_threads, encoded, raw)
+        return make_stats(self.recorder, self.threads, encoded, raw)
 
-    def _jobs(self, epoch: EpochOrder, start: int, share: Share, how: Decoding) -> Generator[BatchJob]:
+    def _jobs(self, epoch: EpochOrder, start: int, share: Share, how: Decoding) -> Generator[BatchJob | GatherJob]:
         arena = RowArena(self.tables, self.split, self.order.chunk_samples, self._live_chunks())
-        pixels = self._pixels(how) if self._gathers(how) else None
+        pixels = self._pixels(how.reader) if self._gathers else None
+        on_piece = how.reader.announce if pixels is None else pixels.admit
         buffers = BufferPool(self._batches_alive)
         started = perf_counter()
-        for step, samples in epoch.batches(share, start):
-            keys = KeyLookup(self.tables, samples)
-            images = self._images(buffers, share.length(self.order, step), how.decoder)
+        for steps in self._grouped(epoch.batches(share, start)):
+            rows = arena.locate(np.concatenate([samples for _, samples in steps]), on_piece)
+            batches, first = [], 0
+            for step, samples in steps:
+                keys = KeyLookup(self.tables, samples)
+                images = self._images(buffers, share.length(self.order, step))
+                mine = rows[first : first + len(samples)]
+                work = DecodeWork(how, mine, samples, images, keys)
+                batches.append(BatchJob(epoch=epoch.epoch, step=step, rows=mine, form=self.form, work=work, keys=keys))
+                first += len(samples)
             if pixels is None:
-                rows = arena.locate(samples, how.reader.announce)
                 arena.release(rows)
-                work: Work = DecodeWork(how, rows, samples, images, keys)
-            else:
-                rows = arena.locate(samples, pixels.admit)
-                one_by_one = DecodeWork(how, rows, samples, images, keys)
-                work = GatherWork(arena, pixels, rows, one_by_one, self.recorder)
-            job = BatchJob(epoch=epoch.epoch, step=step, rows=rows, form=self.form, work=work, keys=keys)
+            job = batches[0] if pixels is None else GatherJob(arena, pixels, rows, batches, self.recorder)
             self.recorder.work(assemble=perf_counter() - started)
             yield job
             started = perf_counter()
 
-    def _images(self, buffers: BufferPool, num_rows: int, decoder: ImageDecoder | None) -> NDArray[np.generic]:
-        if decoder is None:
+    def _grouped(self, steps: Iterator[Step]) -> Iterator[list[Step]]:
+        """Steps that are worked on together: more and more of them, so that the first batch is quick."""
+        number = 1
+        while group := list(islice(steps, number)):
+            yield group
+            number = min(2 * number, self._steps_at_once)
+
+    def _images(self, buffers: BufferPool, num_rows: int) -> NDArray[np.generic]:
+        if self.decoder is None:
             return np.empty(num_rows, dtype=object)
-        return buffers.take((num_rows, *decoder.shape), decoder.dtype)
+        return buffers.take((num_rows, *self.decoder.shape), self.decoder.dtype)
 
     @property
     def _batches_alive(self) -> int:
-        """One batch is in the user's hands and one on its way there, besides those made ahead and the one in work."""
-        return self.runtime.prefetch + 3
+        """One group is in the user's hands and one on its way there, besides those made ahead and the one in work."""
+        return (self._groups_ahead + 3) * self._steps_at_once
+
+    @property
+    def _groups_ahead(self) -> int:
+        return -(-self.runtime.prefetch // self._steps_at_once)
+
+    @property
+    def _steps_at_once(self) -> int:
+        return max(1, _GROUP_SAMPLES // self.order.batch_size) if self._gathers else 1
 
     def _live_chunks(self) -> int:
         """The most chunks that batches in work use, or that the order comes back to."""
@@ -149,16 +183,17 @@ class Pipeline:
         live = order.lanes * ((2 * order.span + ahead) // order.chunk_samples + 3)
         return min(live, -(-order.num_samples // order.chunk_samples))
 
-    def _gathers(self, how: Decoding) -> bool:
+    @property
+    def _gathers(self) -> bool:
         """Whether batches are gathered from chunks in memory: small samples that are kept just as they come out."""
-        decoder, order = how.decoder, self.order
-        if decoder is None or not decoder.copies or how.augmenter is not None:
+        decoder, order = self.decoder, self.order
+        if decoder is None or not decoder.copies or self.decode.augment:
             return False
         chunk_bytes = order.chunk_samples * self.split.num_bytes // order.num_samples
         return prod(decoder.shape) <= _MOST_GATHERED_BYTES and chunk_bytes >= _LEAST_CHUNK_BLOCKS * BLOCK_BYTES
 
-    def _pixels(self, how: Decoding) -> PixelArena:
-        assert how.decoder is not None
+    def _pixels(self, reader: LocalReader) -> PixelArena:
+        assert self.decoder is not None
         places = self._live_chunks() * self.order.chunk_samples
-        buffers = BufferPool(self.runtime.num_threads)
-        return PixelArena(how.reader, self.tables, prod(how.decoder.shape), places, buffers, self.recorder)
+        buffers = BufferPool(self.threads)
+        return PixelArena(reader, self.tables, prod(self.decoder.shape), places, buffers, self.recorder)

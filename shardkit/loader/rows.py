@@ -69,6 +69,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def __getitem__(self, part: slice) -> Rows:
+        return Rows(self.numbers[part], self.place[part])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:

@@ -65,4 +65,6 @@ def make_stats(recorder: Recorder, threads: int, decoder: ImageDecoder | None, r
         side = round(min(decoder.image_size) * _RESIZE_MARGIN / _RESIZE_STEP) * _RESIZE_STEP
         trial = try_resize(list(recorder.pictures), decoder, max(side, 1))
     values = {field.name: getattr(figures, field.name) for field in fields(Figures)}
-    return Stats(**values, advice=advise(figures, usable_cores(), trial, raw))
+    # Without decoding, more threads would only wait for each other.
+    cores = threads if decoder is None else usable_cores()
+    return Stats(**values, advice=advise(figures, cores, trial, raw))

@@ -7,7 +7,7 @@ import pytest
 from pictures import make_dataset, numbers_in
 
 import shardkit
-from shardkit.loader.gather import GatherWork
+from shardkit.loader.gather import GatherJob
 from shardkit.manifest import open_dataset
 
 COUNT = 700
@@ -28,15 +28,15 @@ def both(tmp_path_factory):
 
 @pytest.fixture
 def gathered(monkeypatch):
-    """Counts the batches that were gathered."""
+    """The batches that were gathered."""
     made = []
-    original = GatherWork.__init__
+    original = GatherJob.__init__
 
-    def counting(self, *args):
-        made.append(self)
-        original(self, *args)
+    def counting(self, arena, pixels, rows, batches, recorder):
+        made.extend(batches)
+        original(self, arena, pixels, rows, batches, recorder)
 
-    monkeypatch.setattr(GatherWork, "__init__", counting)
+    monkeypatch.setattr(GatherJob, "__init__", counting)
     return made
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.settings import BATCH_SIZE, IMAGE_SIZE
 from shardkit.codecs.image import ImageDecoder
+from shardkit.codecs.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,6 @@ class _BareLoop:
             yield self._images[: len(mine)], np.zeros(len(mine), dtype=np.int64)
 
     def _decode(self, encoded: list[bytes], places: Iterator[int]) -> None:
-        decode_into, images = self._decoder.decode_into, self._images
+        decode_into, images, scratch = self._decoder.decode_into, self._images, Scratch()
         for place in places:
-            decode_into(encoded[place], images[place])
+            decode_into(encoded[place], images[place], scratch=scratch)

@@ -27,7 +27,7 @@ class Counted:
         self.threads.add(threading.get_ident())
 
     def finish(self):
-        return self.number, sorted(self.ran)
+        return [(self.number, sorted(self.ran))]
 
 
 def alive():
