@@ -1,7 +1,6 @@
 """Memory for batches, used again once nobody refers to it.
 
-Fresh memory costs a page fault every 4 KiB, about a tenth of a millisecond a megabyte, which is several percent of the
-time that decoding takes.
+Fresh memory costs a page fault every 4 KiB, about a tenth of a millisecond a megabyte.
 """
 
 from __future__ import annotations

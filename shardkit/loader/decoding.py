@@ -27,6 +27,7 @@ __all__ = ["DecodeWork", "Decoding"]
 
 # Large enough that claiming a part costs nothing, small enough that the last parts of a batch end together.
 _PART_SAMPLES = 8
+_MASK = (1 << 64) - 1  # digests lie among signed numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +135,6 @@ class DecodeWork:
             change = None if chance.change is None else clock.timed(chance.change)
             self._how.decode_into(data, self.images[place], chance.choose_box, change)
         clock.decode += perf_counter() - started
-
-
-_MASK = (1 << 64) - 1  # digests lie among signed numbers
 
 
 class _Clock:

@@ -131,11 +131,6 @@ class RowArena:
         self._clock = 0
         self._lock = threading.Lock()
 
-    @property
-    def num_places(self) -> int:
-        """Places for samples there are now; grows with the first batches and then no more."""
-        return len(self._rows)
-
     def locate(self, samples: NDArray[np.int64], on_piece: Callable[[Piece], None] | None = None) -> Rows:
         """Where samples lie.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +25,11 @@ from shardkit.units import whole_number
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from shardkit.codecs.colors import ColorMode
     from shardkit.packer.pictures import Check, PictureOptions, StoreAs
-    from shardkit.storage import Store
+    from shardkit.storage import LocalStore, Store
 
 __all__ = ["PackResult", "pack"]
 
@@ -154,18 +155,23 @@ def pack(
     if not overwrite and (done := finished(target, plan)) is not None:
         tidy(target)
         return PackResult(dest=target.url, manifest=done, already_packed=True, ignored=found.ignored)
-    with target.lock():
-        try:
-            prepared = prepare(target, plan, overwrite=overwrite)
-            rows = _run(plan, target, prepared.kept, options.pictures, workers or usable_cores(), progress)
-            manifest = _finish(target, plan, options, rows)
-        finally:
-            # Workers that were stopped, or died, left the shard they were at under a temporary name.
-            target.delete_temporary()
+    with target.lock(), _tidied(target):
+        prepared = prepare(target, plan, overwrite=overwrite)
+        rows = _run(plan, target, prepared.kept, options.pictures, workers or usable_cores(), progress)
+        manifest = _finish(target, plan, options, rows)
     return PackResult(
         dest=target.url, manifest=manifest, num_kept_shards=len(prepared.kept),
         replaced_unfinished=prepared.replaced_unfinished, ignored=found.ignored, seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _tidied(store: LocalStore) -> Iterator[None]:
+    """Workers that were stopped, or died, leave the shard they were at under a temporary name."""
+    try:
+        yield
+    finally:
+        store.delete_temporary()
 
 
 def _run(

@@ -5,21 +5,19 @@ import io
 import shutil
 import signal
 import subprocess
-import sys
 import tarfile
-import time
 
 import numpy as np
 import pytest
 import xxhash
 from pictures import tree, write_pictures
 from PIL import Image
+from stopping import COMMAND, goes_on_to_the_same_bytes
 
 import shardkit
 from shardkit.codecs.image import ImageDecoder
 from shardkit.manifest import BLOCK_BYTES, FieldInfo, open_dataset
 
-COMMAND = [sys.executable, "-m", "shardkit.cli"]
 RAW = {"store": "raw", "image_size": (12, 20)}
 
 
@@ -198,17 +196,7 @@ def test_tables_that_do_not_fit_the_arrays_are_refused(photos, packed, tmp_path)
 def test_stopped_and_gone_on_it_gives_the_same_bytes(tmp_path, how):
     photos = write_pictures(tmp_path / "photos", 600, size=48)
     options = ["--store", "raw", "--image-size", "32", "32", "--shard-samples", "5", "--workers", "2"]
-    subprocess.run([*COMMAND, "pack", photos, tmp_path / "whole", *options], check=True, stdout=subprocess.DEVNULL)
-    command = [*COMMAND, "pack", photos, tmp_path / "shards", *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list((tmp_path / "shards").glob("*.tar"))) < 3:
-        assert time.monotonic() < deadline
-    process.send_signal(how)
-    assert process.wait(30) != 0
-    assert not (tmp_path / "shards" / "manifest.json").exists()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    assert tree(tmp_path / "shards") == tree(tmp_path / "whole")
+    goes_on_to_the_same_bytes(photos, tmp_path, options, how)
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,17 @@
 
 import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 from material import material_dir
 from pictures import tree
 from PIL import Image
+from stopping import COMMAND, goes_on_to_the_same_bytes
 
 import shardkit
 from shardkit.codecs.header import read_header
 from shardkit.manifest import open_dataset
-
-COMMAND = [sys.executable, "-m", "shardkit.cli"]
 
 
 @pytest.fixture
@@ -135,17 +132,7 @@ def test_a_picture_that_does_not_decode_is_named(mixed, tmp_path):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_stopped_and_gone_on_it_gives_the_same_bytes(mixed, tmp_path, how):
     options = ["--resize", "64", "--shard-samples", "2", "--workers", "2"]
-    subprocess.run([*COMMAND, "pack", mixed, tmp_path / "whole", *options], check=True, stdout=subprocess.DEVNULL)
-    command = [*COMMAND, "pack", mixed, tmp_path / "shards", *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while len(list((tmp_path / "shards").glob("*.tar"))) < 3:
-        assert time.monotonic() < deadline
-    process.send_signal(how)
-    assert process.wait(30) != 0
-    assert not (tmp_path / "shards" / "manifest.json").exists()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    assert tree(tmp_path / "shards") == tree(tmp_path / "whole")
+    goes_on_to_the_same_bytes(mixed, tmp_path, options, how)
 
 
 @pytest.mark.parametrize(
