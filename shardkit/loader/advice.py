@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from shardkit.codecs.scratch import Scratch
 from shardkit.errors import CodecError
 
 if TYPE_CHECKING:
@@ -74,8 +77,8 @@ class Trial:
 def advise(figures: Figures, cores: int, trial: Trial | None = None, raw: RawForm | None = None) -> Advice:
     """What to change.
 
-    Whatever takes the working threads' time is taken to scale with it: a change that makes the time of a sample
-    shorter by some factor makes the loader faster by it, up to the speed of whoever iterates.
+    A change takes its part of the working threads' time away and leaves the rest as it was, their waiting too (for the
+    first files of an epoch, for its last batch), up to the speed of whoever iterates.
 
     Args:
         figures: What was measured.
@@ -106,7 +109,7 @@ def advise(figures: Figures, cores: int, trial: Trial | None = None, raw: RawFor
 
 def _changes(figures: Figures, cores: int, trial: Trial | None, raw: RawForm | None) -> list[Advice]:
     """Each possible change, with what it would give."""
-    busy, stages = figures.busy, figures.stages
+    stages, spent = figures.stages, figures.threads * figures.seconds
     most = figures.seconds / max(figures.seconds - figures.waited, 1e-9)
     found = []
     if figures.threads < cores:
@@ -115,12 +118,12 @@ def _changes(figures: Figures, cores: int, trial: Trial | None, raw: RawForm | N
     if trial is not None:
         saved = stages["decode"] * (1 - trial.decode) + (stages["read"] + stages["verify"]) * (1 - trial.size)
         change = f"--resize {trial.side}"
-        gain = min(busy / (busy - saved), most)
+        gain = min(spent / (spent - saved), most)
         found.append(Advice(f"packing with `{change}` would give about", change, gain))
     if raw is not None and raw.num_bytes <= _MAX_RAW_BYTES:
         change = "--store raw --image-size {} {}".format(*raw.image_size)
         # Raw samples are read and put together at less cost, too, but how much less was not measured.
-        gain = min(busy / max(busy - stages["decode"], 1e-9), most)
+        gain = min(spent / max(spent - stages["decode"], 1e-9), most)
         found.append(Advice(f"packing with `{change}` would give at least", change, gain))
     return found
 
@@ -157,13 +160,14 @@ def try_resize(pictures: Sequence[bytes], decoder: ImageDecoder, side: int) -> T
         after.append(picture if shrunk is None else shrunk[0])
     if not before or before == after:
         return None
-    seconds = [[_decoding_seconds(some, decoder) for some in (before, after)] for _ in range(_ROUNDS)]
+    out, scratch = np.empty(decoder.shape, decoder.dtype), Scratch()
+
+    def decoding_seconds(pictures: Sequence[bytes]) -> float:
+        started = perf_counter()
+        for picture in pictures:
+            decoder.decode_into(picture, out, scratch=scratch)
+        return perf_counter() - started
+
+    seconds = [[decoding_seconds(some) for some in (before, after)] for _ in range(_ROUNDS)]
     long, short = (min(times) for times in zip(*seconds, strict=True))
     return Trial(side, short / long, sum(map(len, after)) / sum(map(len, before)))
-
-
-def _decoding_seconds(pictures: Sequence[bytes], decoder: ImageDecoder) -> float:
-    started = perf_counter()
-    for picture in pictures:
-        decoder.decode(picture)
-    return perf_counter() - started
