@@ -82,6 +82,8 @@ def stored_box(box: Box, size: tuple[int, int], orientation: int) -> Box:
     Returns:
         The same rectangle in the stored picture.
     """
+    if orientation == 1:
+        return box
     flip_rows, flip_columns, swap = _TURNS[orientation]
     top, left, height, width = box
     if swap:

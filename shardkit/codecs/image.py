@@ -197,7 +197,7 @@ class ImageDecoder:
         stored = (frame.height, frame.width)
         box, view = self._place(stored, frame.orientation, out, choose_box)
         reduced = self._jpeg_reduction(box, shown_size(view.shape[:2], frame.orientation))
-        fits = frame.orientation == 1 and stored == self.image_size and box == Box(0, 0, *stored)
+        fits = frame.orientation == 1 and stored == self.image_size and box == (0, 0, *stored)
         try:
             pixels = simplejpeg.decode_jpeg(
                 data,
