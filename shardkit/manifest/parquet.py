@@ -185,7 +185,9 @@ def from_parquet(data: bytes, url: str, columns: list[str] | None = None) -> pa.
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+        # Without pre_buffer: it reads in threads of pyarrow's, which give the bytes back to Python whenever they like,
+        # and where that is at the interpreter's end, they take the process with them (SIGABRT).
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
         return file.read(columns, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise ManifestError(f"not a Parquet file, or a damaged one: {exc}", shard=url, advice=ADVICE) from exc

@@ -314,7 +314,9 @@ def test_the_interpreter_ends_with_a_live_iterator(dataset, ending):
         f"iterator = shardkit.Loader({str(dataset)!r}, batch_size=8, image_size=(16, 16), shuffle=True).batches()\n"
         f"next(iterator)\n{ending}\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    # Where a thread dies within a library, faulthandler says which and where.
+    command = [sys.executable, "-X", "faulthandler", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == {"": 0, "raise SystemExit(3)": 3}.get(ending, -2)
     assert "Fatal" not in done.stderr
     assert "shardkit-decode" not in done.stderr

@@ -2,6 +2,8 @@
 
 import dataclasses
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -146,6 +148,22 @@ def test_a_kept_row_with_a_count_that_is_none_is_refused(count):
     samples = table()
     with pytest.raises(ManifestError, match="a count that is none"):
         row_in_table(samples.to_parquet(row_of(samples, num_bytes=count)), "t")
+
+
+def test_reading_starts_no_threads():
+    """One that still holds bytes of Python's at the interpreter's end takes the process with it."""
+    script = (
+        "import os, sys\n"
+        "import numpy, pyarrow.parquet\n"
+        "from shardkit.manifest import ShardTable\n"
+        "data = sys.stdin.buffer.read()\n"
+        "before = os.listdir('/proc/self/task')\n"
+        "ShardTable.from_parquet(data)\n"
+        "print(len(os.listdir('/proc/self/task')) - len(before))\n"
+    )
+    data = ShardTable.of([row_of(table())]).to_parquet()
+    done = subprocess.run([sys.executable, "-c", script], input=data, capture_output=True, check=True, timeout=60)
+    assert done.stdout == b"0\n"
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"<html>" * 100, b"PAR1" + b"\0" * 100 + b"PAR1"])
