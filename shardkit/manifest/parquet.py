@@ -185,8 +185,8 @@ def from_parquet(data: bytes, url: str, columns: list[str] | None = None) -> pa.
     import pyarrow.parquet as pq
 
     try:
-        # A buffer, no file object, and without pre_buffer: otherwise threads of pyarrow's read, which give the bytes back
-        # to Python whenever they like; where that is at the interpreter's end, they take the process with them (SIGABRT).
+        # A buffer, no file object, and without pre_buffer: otherwise threads of pyarrow's read, which give the bytes
+        # back to Python whenever they like; at the interpreter's end that takes the process with them (SIGABRT).
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
         return file.read(columns, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as exc:
