@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class BufferPool:
             The array, C-contiguous.
         """
         dtype = np.dtype(dtype)
-        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        size = prod(shape) * dtype.itemsize
         with self._lock:
             block = self._free_block(size)
             if block is None:

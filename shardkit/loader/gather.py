@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
-from numpy.lib.stride_tricks import as_strided
 
 from shardkit.errors import FormatError, StorageError
 from shardkit.manifest import BLOCK_BYTES
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fill", "GatherJob", "PixelArena"]
 
-# Half of what a processor's own cache usually holds, and small beside the blocks at a run's ends that are read twice.
-_RUN_BYTES = 2**19
+# Threads that come back from reading wait for Python's lock, so not too few; a part of what a processor's caches hold.
+_RUN_BYTES = 2**21
 
 
 class PixelArena:
@@ -86,8 +85,10 @@ class PixelArena:
         """
         self._sound[piece.start : piece.start + len(piece)] = False
         offsets = piece.numbers[:, 1]
-        stride = int(offsets[-1] - offsets[0]) // max(len(piece) - 1, 1)
-        step = max(1, _RUN_BYTES // max(stride, self._sample_bytes))
+        strides = np.diff(offsets)
+        stride = int(strides[0]) if len(strides) else self._sample_bytes
+        even = bool((strides == stride).all())
+        step = max(1, _RUN_BYTES // max(int(strides.max(initial=0)), self._sample_bytes))
         for first in range(0, len(piece), step):
             run = offsets[first : first + step]
             try:
@@ -95,19 +96,14 @@ class PixelArena:
             except (FormatError, StorageError):
                 continue
             started = perf_counter()
-            self._place(data, run - run[0], piece.start + first)
+            places = slice(piece.start + first, piece.start + first + len(run))
+            if even:
+                self._pixels[places] = np.ndarray((len(run), self._sample_bytes), np.uint8, data, 0, (stride, 1))
+            else:
+                for place, offset in enumerate((run - run[0]).tolist(), places.start):
+                    self._pixels[place] = data[offset : offset + self._sample_bytes]
+            self._sound[places] = True
             self._recorder.work(assemble=perf_counter() - started)
-
-    def _place(self, data: NDArray[np.uint8], offsets: NDArray[np.int64], start: int) -> None:
-        places = slice(start, start + len(offsets))
-        strides = np.diff(offsets)
-        if not len(strides) or (strides == strides[0]).all():
-            stride = int(strides[0]) if len(strides) else self._sample_bytes
-            self._pixels[places] = as_strided(data, (len(offsets), self._sample_bytes), (stride, 1))
-        else:
-            for place, offset in enumerate(offsets.tolist(), start):
-                self._pixels[place] = data[offset : offset + self._sample_bytes]
-        self._sound[places] = True
 
     def _verified(self, shard: int, start: int, stop: int) -> NDArray[np.uint8]:
         """The bytes from ``start`` on, read and checked with all blocks up to ``stop``."""

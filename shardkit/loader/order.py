@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EpochOrder", "OrderNumbers", "Share"]
 
+_FEW_CHUNKS = 4096  # so many are put in order at once, the first time
 _FRACTION_BITS = 32
 _NEVER = np.uint64((1 << 64) - 1)
 
@@ -168,7 +169,7 @@ class EpochOrder:
         epoch: The epoch, from 0.
     """
 
-    __slots__ = ("_bijection", "_jitter_key", "_short_slot", "epoch", "numbers")
+    __slots__ = ("_bijection", "_chunks", "_jitter_key", "_short_slot", "epoch", "numbers")
 
     def __init__(self, numbers: OrderNumbers, epoch: int) -> None:
         if type(epoch) is not int or not 0 <= epoch < 1 << 64:
@@ -178,6 +179,7 @@ class EpochOrder:
         fields = {"fingerprint": numbers.fingerprint, "seed": numbers.seed, "epoch": epoch}
         num_chunks = -(-numbers.num_samples // numbers.chunk_samples)
         self._bijection = KeyedBijection(num_chunks, derive_key("chunks", **fields))  # type: ignore[arg-type]
+        self._chunks: NDArray[np.int64] | None = None
         self._jitter_key = derive_key("jitter", **fields)  # type: ignore[arg-type]
         # The only short chunk is the last; where it lies on the tape, everything behind it moves up.
         self._short_slot = int(self._bijection.inverse(np.array([num_chunks - 1]))[0])
@@ -243,10 +245,18 @@ class EpochOrder:
         missing = -self.numbers.num_samples % length
         behind = tape >= (self._short_slot + 1) * length - missing
         slots, within = np.divmod(tape + missing * behind, length)
-        distinct, place = np.unique(slots, return_inverse=True)
-        chunks = self._bijection.forward(distinct)[place].reshape(tape.shape)
+        chunks = self._chunks_at(slots)
         samples: NDArray[np.int64] = chunks * length + within
         return samples
+
+    def _chunks_at(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The chunks in some slots, any shape."""
+        if self._bijection.size > _FEW_CHUNKS:
+            distinct, place = np.unique(slots, return_inverse=True)
+            return self._bijection.forward(distinct)[place].reshape(slots.shape)
+        if self._chunks is None:
+            self._chunks = self._bijection.forward(np.arange(self._bijection.size))
+        return self._chunks[slots]
 
     def _draw(self, lanes: NDArray[Any], start: int, stop: int) -> NDArray[np.int64]:
         """Which places of the tape come at offsets ``start`` to ``stop`` of some lanes: ``(lanes, stop - start)``.
