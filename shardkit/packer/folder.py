@@ -105,7 +105,7 @@ def _take(entry: os.DirEntry[bytes], source: bytes, class_from: ClassFrom, found
     except OSError as exc:
         found.failures.append(f"{where}: cannot be read: {exc.strerror}")
         return
-    folder = os.path.dirname(source)
+    folder = source[: -len(entry.name) - 1]
     if not folder:
         found.failures.append(f"{where}: lies in no class folder, so it has no label")
         return

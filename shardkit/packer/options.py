@@ -79,6 +79,16 @@ class PackOptions:
             **others,
         )
 
+    def about_shards(self, num_pictures: int, num_bytes: int) -> int:
+        """About how many shards there will be, before they are planned; rather too few.
+
+        Args:
+            num_pictures: The pictures.
+            num_bytes: The bytes of their files.
+        """
+        by_bytes = num_pictures * self.pictures.planned_bytes(num_bytes // num_pictures) // self.shard_bytes
+        return by_bytes if self.shard_samples is None else max(by_bytes, num_pictures // self.shard_samples)
+
     def as_json(self) -> dict[str, Any]:
         """The options as the manifest keeps them."""
         return {

@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tqdm import tqdm
-
 from shardkit.errors import PackError, ShardkitError
 from shardkit.machine import usable_cores
 from shardkit.manifest import FieldInfo, Manifest, ShardRow, ShardTable, SplitInfo
 from shardkit.manifest.manifest import MANIFEST_NAME
 from shardkit.manifest.shards import SHARD_TABLE_NAME
 from shardkit.packer.destination import UNFINISHED_NAME, finished, prepare, survey, tidy
-from shardkit.packer.engines.local import run_local
+from shardkit.packer.engines.local import LocalWorkers
 from shardkit.packer.listing import Listing
 from shardkit.packer.options import ClassFrom, PackOptions
 from shardkit.packer.plan import PackPlan, make_plan
@@ -151,14 +149,16 @@ def pack(
     listing.refuse_nested(target.folder)
     survey(target)
     found = listing.read()
-    plan = make_plan(found, options)
-    if not overwrite and (done := finished(target, plan)) is not None:
-        tidy(target)
-        return PackResult(dest=target.url, manifest=done, already_packed=True, ignored=found.ignored)
-    with target.lock(), _tidied(target):
-        prepared = prepare(target, plan, overwrite=overwrite)
-        rows = _run(plan, target, prepared.kept, options.pictures, workers or usable_cores(), progress)
-        manifest = _finish(target, plan, options, rows)
+    with LocalWorkers(workers or usable_cores()) as engine:
+        engine.start(options.about_shards(len(found.items), sum(item.size for item in found.items)))
+        plan = make_plan(found, options)
+        if not overwrite and (done := finished(target, plan)) is not None:
+            tidy(target)
+            return PackResult(dest=target.url, manifest=done, already_packed=True, ignored=found.ignored)
+        with target.lock(), _tidied(target):
+            prepared = prepare(target, plan, overwrite=overwrite)
+            rows = _run(plan, target, prepared.kept, options.pictures, engine, progress)
+            manifest = _finish(target, plan, options, rows)
     return PackResult(
         dest=target.url, manifest=manifest, num_kept_shards=len(prepared.kept),
         replaced_unfinished=prepared.replaced_unfinished, ignored=found.ignored, seconds=time.monotonic() - started,
@@ -179,7 +179,7 @@ def _run(
     store: Store,
     kept: dict[str, ShardRow],
     pictures: PictureOptions,
-    workers: int,
+    engine: LocalWorkers,
     progress: bool | None,
 ) -> list[ShardRow]:
     rows = dict(kept)
@@ -189,7 +189,7 @@ def _run(
     failures: list[str] = []
     first: ShardkitError | None = None
     with _Bar(total, done, disable=None if progress is None else not progress) as bar:
-        for outcome in run_local(todo, store.url, pictures, workers, bar.add):
+        for outcome in engine.run(todo, store.url, pictures, bar.add):
             if isinstance(outcome, ShardRow):
                 rows[outcome.name] = outcome
             else:
@@ -209,6 +209,8 @@ class _Bar:
     """Pictures done, pictures/s, MB/s and time left, on a terminal only."""
 
     def __init__(self, total: int, done: int, *, disable: bool | None) -> None:
+        from tqdm import tqdm  # workers import this module too, and never show a bar
+
         self._bar = tqdm(
             total=total, initial=done, unit=" pictures", disable=disable, dynamic_ncols=True, smoothing=0.1
         )

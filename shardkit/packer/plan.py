@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ConfigError, PackError
-from shardkit.formats.tar import END_OF_ARCHIVE, member_length
+from shardkit.formats.tar import END_OF_ARCHIVE, member_length, padding
 from shardkit.keyed import derive_key
 from shardkit.packer.source import encode_key
 
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 
     from shardkit.packer.options import PackOptions
     from shardkit.packer.pictures import PictureOptions
-    from shardkit.packer.source import Source, SourceItem
+    from shardkit.packer.source import Source
 
 __all__ = ["PackPlan", "ShardTask", "TaskItem", "make_plan"]
 
 _MAX_CLASSES = 1_000_000
+_LABEL_BYTES = 512  # a label's member without its header, which is as long as its picture's
 
 
 class TaskItem(NamedTuple):
@@ -81,19 +82,21 @@ def make_plan(source: Source, options: PackOptions) -> PackPlan:
         ConfigError: A split would be empty, or the labels are numbers that cannot be class numbers.
     """
     classes, numbers = _classes(source, options)
-    keyed = sorted(
-        ((encode_key(item.source).encode(), item) for item in source.items), key=lambda k: (k[0], k[1].source)
-    )
-    _refuse_duplicates(keyed)
+    found = [encode_key(item.source) for item in source.items]
+    # By the key, then the path: no key holds a NUL.
+    ranks = [key.encode() + b"\0" + item.source for key, item in zip(found, source.items, strict=True)]
     items = [
-        TaskItem(item.path, item.source, item.size, key.decode(), numbers[item.label], item.where)
-        for key, item in keyed
+        TaskItem(item.path, item.source, item.size, found[place], numbers[item.label], item.where)
+        for place, item in ((place, source.items[place]) for place in sorted(range(len(ranks)), key=ranks.__getitem__))
     ]
-    keys = [key for key, _ in keyed]
+    _refuse_duplicates(items)
+    keys = [item.key.encode() for item in items]
     tasks: list[ShardTask] = []
     for name, members in _splits(keys, items, options):
-        order = _hashes([keys[m] for m in members], "pack order", options.seed).argsort(kind="stable")
-        chosen = [items[members[place]] for place in order] if options.shuffle else [items[m] for m in members]
+        shuffled = _hashes([keys[m] for m in members], "pack order", options.seed).argsort(kind="stable")
+        chosen = (
+            [items[members[place]] for place in shuffled.tolist()] if options.shuffle else [items[m] for m in members]
+        )
         for number, part in enumerate(_shards(chosen, options)):
             tasks.append(ShardTask(f"{name}-{number:06d}.tar", name, part))
     return PackPlan(classes, tuple(tasks), _digest(tasks, classes, options))
@@ -118,11 +121,11 @@ def _classes(source: Source, options: PackOptions) -> tuple[tuple[str, ...], dic
     return tuple(names), {name: number for number, name in enumerate(names)}
 
 
-def _refuse_duplicates(keyed: Sequence[tuple[bytes, SourceItem]]) -> None:
+def _refuse_duplicates(items: Sequence[TaskItem]) -> None:
     failures = [
-        f"{second.where}: has the same key as {first.where}: {key.decode()}"
-        for (key, first), (other, second) in itertools.pairwise(keyed)
-        if key == other
+        f"{second.where}: has the same key as {first.where}: {first.key}"
+        for first, second in itertools.pairwise(items)
+        if first.key == second.key
     ]
     if failures:
         raise PackError(
@@ -185,8 +188,10 @@ def _shards(items: Sequence[TaskItem], options: PackOptions) -> Iterator[tuple[T
 
 def _length(item: TaskItem, pictures: PictureOptions) -> int:
     """The most bytes that a sample takes in a shard; what is to be expected where its picture is made smaller."""
-    name = item.key.encode() + pictures.longest_extension
-    return member_length(name, pictures.planned_bytes(item.size)) + member_length(name, len(str(item.label)))
+    size = pictures.planned_bytes(item.size)
+    picture = member_length(item.key.encode() + pictures.longest_extension, size)
+    header = picture - size - padding(size)
+    return picture + header + _LABEL_BYTES
 
 
 def _digest(tasks: Sequence[ShardTask], classes: Sequence[str], options: PackOptions) -> str:

@@ -161,18 +161,21 @@ class _ShardWriter:
         )
 
     def _member(self, field: str, name: str, data: bytes) -> None:
-        self._append(member_header(name.encode(), len(data)))
+        header = member_header(name.encode(), len(data))
+        self._append(header)
         self._places[field].append((self.num_bytes, len(data), xxhash.xxh3_64_intdigest(data)))
-        self._append(data)
-        self._append(bytes(padding(len(data))))
+        self._append(data, bytes(padding(len(data))))
 
-    def _append(self, data: bytes) -> None:
-        self._block_bytes += len(data)
-        self.num_bytes += len(data)
-        self._small.append(data)
+    def _append(self, data: bytes, fill: bytes = b"") -> None:
+        size = len(data) + len(fill)
+        self._block_bytes += size
+        self.num_bytes += size
         if len(data) > _SMALL_BYTES:
             # Headers, labels and padding are joined, pictures are not copied once more.
-            self._join_small(self._small.pop())
+            self._join_small(data)
+            self._small.append(fill)
+        else:
+            self._small += (data, fill)
 
     def _join_small(self, *large: bytes) -> None:
         self._block += (b"".join(self._small), *large)

@@ -6,11 +6,14 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from shardkit.codecs.header import PICTURE_SUFFIXES
 
 __all__ = ["Source", "SourceItem", "class_name", "encode_key", "promises_picture", "shown_path", "without_suffix"]
 
+_SUFFIXES = frozenset(suffix.encode() for suffix in PICTURE_SUFFIXES)
 # What no reader of tar shards may see raw in a key: dots end a key, control bytes break terminals and tables, and
 # what is not UTF-8 breaks JSON.
 _UNSAFE = re.compile("[.%\x00-\x1f\x7f\udc80-\udcff]")
@@ -18,8 +21,7 @@ _UNSAFE = re.compile("[.%\x00-\x1f\x7f\udc80-\udcff]")
 _STRAY = re.compile("%(?=[89A-F][0-9A-F]|25)|[\udc80-\udcff]")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceItem:
+class SourceItem(NamedTuple):
     """One picture to be packed.
 
     Attributes:
@@ -68,10 +70,14 @@ def encode_key(source: bytes) -> str:
 
 def without_suffix(source: bytes) -> bytes:
     """A picture's relative path without its picture suffix; different for pictures of different keys."""
-    stem, suffix = os.path.splitext(source)
-    return stem if suffix.lower().decode("latin-1") in PICTURE_SUFFIXES else source
+    if (suffix := source[source.rfind(b".") :]).lower() not in _SUFFIXES:
+        return source
+    stem = source[: -len(suffix)]
+    # As os.path.splitext has it: leading dots belong to the stem, and a name is more than its suffix.
+    return stem if stem[stem.rfind(b"/") + 1 :].strip(b".") else source
 
 
+@lru_cache(maxsize=4096)
 def class_name(folder: bytes) -> str:
     r"""The class that a folder's name gives: the name itself, and two names never give one class.
 
@@ -97,5 +103,4 @@ def shown_path(path: bytes | str | os.PathLike[str]) -> str:
 
 def promises_picture(name: bytes) -> bool:
     """Whether a file's name says that it is a picture. Names with a leading dot promise nothing."""
-    suffix = os.path.splitext(name)[1].lower()
-    return not name.startswith(b".") and suffix.decode("latin-1") in PICTURE_SUFFIXES
+    return name[:1] != b"." and name[name.rfind(b".") :].lower() in _SUFFIXES

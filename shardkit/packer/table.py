@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -151,4 +150,4 @@ def _number(found: Source) -> None:
         if whole is None:
             found.failures.append(f"{item.where}: the label is {item.label[:40]}: class numbers are whole, from 0")
         else:
-            found.items[place] = replace(item, label=whole[1].lstrip("0") or "0")
+            found.items[place] = item._replace(label=whole[1].lstrip("0") or "0")

@@ -8,7 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from shardkit.errors import PackError, ShardkitError
 from shardkit.packer.engines.worker import read_message, unexpected, write_message
@@ -21,73 +21,114 @@ if TYPE_CHECKING:
     from shardkit.packer.pictures import PictureOptions
     from shardkit.packer.plan import ShardTask
 
-__all__ = ["run_local"]
+__all__ = ["LocalWorkers"]
 
 
-def run_local(
-    tasks: Sequence[ShardTask],
-    dest: str,
-    pictures: PictureOptions,
-    workers: int,
-    on_progress: Callable[[int, int], None],
-) -> Iterator[ShardRow | ShardkitError]:
-    """Pack shards on this machine.
+class LocalWorkers:
+    """Processes of this machine that pack shards. A context manager: at its end they are gone.
 
     Args:
-        tasks: The shards.
-        dest: The data set's URL.
-        pictures: What becomes of each picture.
-        workers: Processes; 1 packs in this one.
-        on_progress: Called with the pictures and bytes done since the last call, in this thread.
-
-    Yields:
-        For each task, in any order, the shard's row or what went wrong.
+        most: How many processes at most; 1 packs in this one.
     """
-    if workers <= 1 or len(tasks) <= 1:
-        for task in tasks:
-            try:
-                yield pack_shard(task, dest, pictures, on_progress)
-            except ShardkitError as exc:
-                yield exc
-        return
-    pool = _Pool(tasks, dest, pictures, min(workers, len(tasks)))
-    try:
-        for message in pool:
-            if message[0] == "progress":
-                on_progress(*message[1:])
-            else:
-                yield message[1]
-    finally:
-        pool.close()
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, num_tasks: int) -> None:
+        """Start the processes for so many tasks now, since that takes as long as planning the tasks.
+
+        Args:
+            num_tasks: The tasks that there will be, as far as that is known.
+
+        Raises:
+            PackError: A process cannot be started.
+        """
+        wanted = min(self._most, num_tasks)
+        # The worker finds modules where this process does, however this one was started.
+        code = f"import sys, json; sys.path[:] = json.loads({json.dumps(json.dumps(sys.path))}); "
+        code += "from shardkit.packer.engines.worker import main; main()"
+        while wanted > 1 and len(self._processes) < wanted:
+            self._processes.append(_started(code))
+
+    def run(
+        self, tasks: Sequence[ShardTask], dest: str, pictures: PictureOptions, on_progress: Callable[[int, int], None]
+    ) -> Iterator[ShardRow | ShardkitError]:
+        """Pack shards, once.
+
+        Args:
+            tasks: The shards.
+            dest: The data set's URL.
+            pictures: What becomes of each picture.
+            on_progress: Called with the pictures and bytes done since the last call, in this thread.
+
+        Yields:
+            For each task, in any order, the shard's row or what went wrong.
+
+        Raises:
+            PackError: A process cannot be started.
+        """
+        if self._most <= 1 or len(tasks) <= 1:
+            for task in tasks:
+                try:
+                    yield pack_shard(task, dest, pictures, on_progress)
+                except ShardkitError as exc:
+                    yield exc
+            return
+        self.start(len(tasks))
+        pool = _Pool(tasks, dest, pictures, self._processes)
+        try:
+            for message in pool:
+                if message[0] == "progress":
+                    on_progress(*message[1:])
+                else:
+                    yield message[1]
+        finally:
+            self.close()
+            pool.close()
+
+    def close(self) -> None:
+        """Stop the processes."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        for process in self._processes:
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 class _Pool:
     """Worker processes, each with a thread that feeds it; tasks are handed out one at a time."""
 
-    def __init__(self, tasks: Sequence[ShardTask], dest: str, pictures: PictureOptions, workers: int) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[ShardTask],
+        dest: str,
+        pictures: PictureOptions,
+        processes: Sequence[subprocess.Popen[bytes]],
+    ) -> None:
         self._tasks: queue.SimpleQueue[ShardTask | None] = queue.SimpleQueue()
-        for task in [*tasks, *[None] * workers]:
+        for task in [*tasks, *[None] * len(processes)]:
             self._tasks.put(task)
         self._num_tasks = len(tasks)
         self._messages: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._job = (dest, pictures)
         self._lock = threading.Lock()
-        self._num_feeding = workers
-        # The worker finds modules where this process does, however this one was started.
-        code = f"import sys, json; sys.path[:] = json.loads({json.dumps(json.dumps(sys.path))}); "
-        code += "from shardkit.packer.engines.worker import main; main()"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._num_feeding = len(processes)
         self._threads: list[threading.Thread] = []
-        try:
-            for _ in range(workers):
-                self._processes.append(_started(code))
-            for process in self._processes:
-                thread = threading.Thread(target=self._feed, args=(process,), daemon=True)
-                thread.start()
-                self._threads.append(thread)
-        except BaseException:
-            self.close()
-            raise
+        for process in processes:
+            thread = threading.Thread(target=self._feed, args=(process,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         left = self._num_tasks
@@ -132,18 +173,11 @@ class _Pool:
             self._messages.put(("failed", PackError(f"no worker was left to pack {task.name}")))
 
     def close(self) -> None:
-        """Stop the workers and wait for them."""
-        for process in self._processes:
-            process.kill()
+        """Wait for the threads, once the processes are gone."""
+        for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
             thread.join()
-        for process in self._processes:
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                assert pipe is not None
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
 
 
 def _started(code: str) -> subprocess.Popen[bytes]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from shardkit.errors import PackError
-from shardkit.packer.engines.local import run_local
+from shardkit.packer.engines.local import LocalWorkers
 from shardkit.packer.pictures import PictureOptions
 from shardkit.packer.plan import ShardTask
 
@@ -27,7 +27,8 @@ def only_in(pid):
 
 
 def run(tasks, dest, pictures=PictureOptions()):
-    return list(run_local(tasks, str(dest), pictures, 2, lambda _pictures, _bytes: None))
+    with LocalWorkers(2) as workers:
+        return list(workers.run(tasks, str(dest), pictures, lambda _pictures, _bytes: None))
 
 
 def test_a_task_that_a_worker_cannot_read_is_an_error(tmp_path):
@@ -70,7 +71,7 @@ def test_an_answer_that_the_packer_cannot_read_is_an_error(tmp_path, monkeypatch
 def test_when_a_worker_cannot_be_started_those_that_were_are_stopped():
     script = (
         "import os, resource\n"
-        "from shardkit.packer.engines.local import run_local\n"
+        "from shardkit.packer.engines.local import LocalWorkers\n"
         "from shardkit.packer.pictures import PictureOptions\n"
         "from shardkit.packer.plan import ShardTask\n"
         "from shardkit.errors import PackError\n"
@@ -78,7 +79,8 @@ def test_when_a_worker_cannot_be_started_those_that_were_are_stopped():
         "used = len(os.listdir('/proc/self/fd'))\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, {resource.getrlimit(resource.RLIMIT_NOFILE)[1]}))\n"
         "try:\n"
-        "    list(run_local(tasks, '.', 'header', 8, print))\n"
+        "    with LocalWorkers(8) as workers:\n"
+        "        list(workers.run(tasks, '.', 'header', print))\n"
         "except PackError as exc:\n"
         "    print(exc)\n"
         "print(open(f'/proc/self/task/{os.getpid()}/children').read() or 'no child is left')\n"
@@ -92,4 +94,28 @@ def test_when_a_worker_cannot_be_started_those_that_were_are_stopped():
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_tasks_no_outcomes(tmp_path, workers):
-    assert list(run_local([], str(tmp_path), PictureOptions(), workers, lambda *_: None)) == []
+    with LocalWorkers(workers) as engine:
+        assert list(engine.run([], str(tmp_path), PictureOptions(), lambda *_: None)) == []
+
+
+def test_workers_that_are_started_before_the_tasks_are_known_are_used_and_gone_at_the_end(tmp_path):
+    with LocalWorkers(3) as engine:
+        engine.start(2)
+        started = children()
+        assert len(started) == 2
+        tasks = [ShardTask(f"train-{n:06d}.tar", "train", ()) for n in range(4)]
+        assert len(list(engine.run(tasks, str(tmp_path), PictureOptions(), lambda *_: None))) == 4
+    assert not set(started) & set(children())
+
+
+def test_workers_that_turn_out_to_be_too_many_are_gone_at_the_end(tmp_path):
+    before = children()
+    with LocalWorkers(3) as engine:
+        engine.start(3)
+        assert list(engine.run([], str(tmp_path), PictureOptions(), lambda *_: None)) == []
+    assert children() == before
+
+
+def children():
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return file.read().split()

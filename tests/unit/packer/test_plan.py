@@ -90,9 +90,7 @@ def test_the_digest_sees_every_option_path_size_and_label():
         return make_plan(listed, PackOptions(**options)).digest
 
     def altered(number, **changes):
-        return lambda item: (
-            SourceItem(**{**{n: getattr(item, n) for n in item.__slots__}, **changes}) if item.where == number else item
-        )
+        return lambda item: item._replace(**changes) if item.where == number else item
 
     digests = [
         digest(),
