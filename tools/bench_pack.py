@@ -26,6 +26,7 @@ from benchmarks.photos import make_data
 
 from shardkit.codecs.header import read_header
 from shardkit.codecs.shrink import shrink
+from shardkit.machine import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,13 +42,12 @@ class Bench:
     single: Path
     work: Path
     pictures: int
-    workers: int
 
     def pack(self, source: Path, *options: str) -> float:
         """Seconds that ``shardkit pack`` takes."""
         dest = self.work / "shards"
         command = [sys.executable, "-m", "shardkit.cli", "pack", str(source), str(dest)]
-        return self._timed(lambda: self._run(*command, "--workers", str(self.workers), *options), dest)
+        return self._timed(lambda: self._run(*command, *options), dest)
 
     def tar(self, source: Path, *, durable: bool = False) -> float:
         """Seconds that GNU tar takes; ``durable`` with its archive flushed to the disk, as packing does with shards."""
@@ -64,8 +64,8 @@ class Bench:
         """Seconds that processes take which resize all pictures and do nothing else."""
         files = sorted(source.rglob("*.jpg"))
         jobs = [(path, side) for path in files]
-        with multiprocessing.get_context("spawn").Pool(self.workers, initializer=os.setsid) as pool:
-            pool.map(resize_one, jobs[:1] * 8 * self.workers, chunksize=1)  # everything is imported
+        with multiprocessing.get_context("spawn").Pool(usable_cores(), initializer=os.setsid) as pool:
+            pool.map(resize_one, jobs[:1] * 8 * usable_cores(), chunksize=1)  # everything is imported
             started = time.perf_counter()
             for _ in pool.imap_unordered(resize_one, jobs, chunksize=64):
                 pass
@@ -134,7 +134,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder without it")
     parser.add_argument("--pictures", type=int, default=30_000, help="how many (default 30,000)")
     parser.add_argument("--runs", type=int, default=5, help="interleaved runs (default 5)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--side", type=int, default=256, help="the shorter side for --resize (default 256)")
     parser.add_argument("--only", choices=["tar", "resize"], help="one of the two tables")
     options = parser.parse_args()
@@ -143,7 +142,7 @@ def main() -> None:
         photos, single = (make_data("photos", work, count) for count in (options.pictures, 1))
         size = sum(path.stat().st_size for path, _ in photos.files())
         print(f"{options.pictures:,} photographs, {size / options.pictures / 1000:.1f} kB each\n")
-        bench = Bench(photos.folder, single.folder, work, options.pictures, options.workers)
+        bench = Bench(photos.folder, single.folder, work, options.pictures)
         bench.tar(bench.photos)  # the page cache is warm
         if options.only != "resize":
             against_tar(bench, options.runs)

@@ -102,7 +102,7 @@ def pack(
         shard_samples: The most samples in a shard; only ``shard_size`` counts without it.
         seed: Of the splits and the shuffle, 0 to 2**64 - 1.
         shuffle: Whether samples are shuffled over the whole split; else they lie sorted by key.
-        workers: Processes; as many as there are usable cores without it.
+        workers: Processes; without it one more than there are usable cores, since one mostly waits for the disk.
         check: ``"header"`` looks at each picture's header and end, ``"decode"`` decodes it whole.
         resize: Pictures whose shorter side is larger than this many pixels are decoded, turned the right way up, made
             smaller so that it is this long, and encoded again: as JPEG, or as PNG where there is transparency. All
@@ -149,7 +149,7 @@ def pack(
     listing.refuse_nested(target.folder)
     survey(target)
     found = listing.read()
-    with LocalWorkers(workers or usable_cores()) as engine:
+    with LocalWorkers(workers or usable_cores() + 1) as engine:
         engine.start(options.about_shards(len(found.items), sum(item.size for item in found.items)))
         plan = make_plan(found, options)
         if not overwrite and (done := finished(target, plan)) is not None:
