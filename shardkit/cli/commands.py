@@ -92,7 +92,7 @@ def pack(
     shard_samples: Annotated[int | None, typer.Option(metavar="N", help="The most samples in a shard.")] = None,
     seed: Annotated[int, typer.Option(help="Of the splits and the shuffle.")] = 0,
     shuffle: Annotated[bool, typer.Option(help="Shuffle over the whole split, or leave sorted by path.")] = True,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes; one for each core without it.")] = None,
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes; one more than cores without it.")] = None,
     check: Annotated[
         CheckChoice, typer.Option(help="Look at each picture's header and end, or decode it whole.")
     ] = CheckChoice.header,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,10 +149,12 @@ def pack(
     target = open_store(dest)
     listing.refuse_nested(target.folder)
     survey(target)
-    found = listing.read()
+    with _no_collecting():
+        found = listing.read()
     with LocalWorkers(workers or usable_cores() + 1) as engine:
         engine.start(options.about_shards(len(found.items), sum(item.size for item in found.items)))
-        plan = make_plan(found, options)
+        with _no_collecting():
+            plan = make_plan(found, options)
         if not overwrite and (done := finished(target, plan)) is not None:
             tidy(target)
             return PackResult(dest=target.url, manifest=done, already_packed=True, ignored=found.ignored)
@@ -163,6 +166,18 @@ def pack(
         dest=target.url, manifest=manifest, num_kept_shards=len(prepared.kept),
         replaced_unfinished=prepared.replaced_unfinished, ignored=found.ignored, seconds=time.monotonic() - started,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Listing and planning make objects that all live: looking for garbage among them takes a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextlib.contextmanager
