@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shardkit.errors import CodecError, FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -27,6 +27,7 @@ __all__ = ["DecodeWork", "Decoding"]
 
 # Large enough that claiming a part costs nothing, small enough that the last parts of a batch end together.
 _PART_SAMPLES = 8
+_READ_PART_SAMPLES = 64  # where reading is all
 _MASK = (1 << 64) - 1  # digests lie among signed numbers
 
 
@@ -92,7 +93,8 @@ class DecodeWork:
     ) -> None:
         self.images = images
         self.bad: list[int] = []
-        self.num_parts = max(1, -(-len(rows) // _PART_SAMPLES))
+        self._part_samples = _PART_SAMPLES if how.decoder is not None else _READ_PART_SAMPLES
+        self.num_parts = max(1, -(-len(rows) // self._part_samples))
         self._how = how
         self._rows = rows
         self._keys = keys
@@ -100,14 +102,15 @@ class DecodeWork:
 
     def run(self, part: int) -> None:
         """Do one part."""
-        self.do(range(part * _PART_SAMPLES, min((part + 1) * _PART_SAMPLES, len(self._rows))))
+        start = part * self._part_samples
+        self.do(range(start, min(start + self._part_samples, len(self._rows))))
 
-    def do(self, places: Iterable[int]) -> None:
+    def do(self, places: Sequence[int]) -> None:
         """Bring in the samples at some places of the batch."""
         clock = _Clock()
         data = None
-        for place in places:
-            _, offset, size, digest, _, shard = self._rows.numbers[place].tolist()
+        numbers = self._rows.numbers[list(places)].tolist()
+        for place, (_, offset, size, digest, _, shard) in zip(places, numbers, strict=True):
             try:
                 data = clock.read(self._how.reader, shard, offset, size, digest & _MASK)
                 self._decode(data, place, clock)
