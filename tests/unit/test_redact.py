@@ -1,0 +1,78 @@
+"""Secrets are taken out of whatever is shown, wherever they stand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shardkit.redact import HIDDEN, redacted
+
+MARK = "hunter2MARK"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://user:{MARK}@host/a",
+        f"https://{MARK}@host:99/a?b",
+        f"https://a@{MARK}@host/",
+        f"HTTPS://u:{MARK}@[::1]:8/x",
+        f"s3://bucket/a?X-Amz-Signature={MARK}&X-Amz-Date=1",
+        f"see https://h/p?sv=1&sig={MARK}, then (http://x/?{MARK})",
+        f"https://h/p#access_token={MARK}",
+        f"Authorization: Bearer {MARK}",
+        f"authorization: Basic {MARK}",
+        f'{{"Authorization": "SharedKey account:{MARK}"}}',
+        f"Bearer {MARK}",
+        f"aws_secret_access_key={MARK}",
+        f"secret_access_key: '{MARK}'",
+        f"account_key={MARK};EndpointSuffix=core",
+        f"AccountKey={MARK}",
+        f"x-amz-security-token: {MARK}",
+        f"session_token = {MARK}",
+        f"sas_key={MARK}",
+        f"sig={MARK}&se=2",
+        f"Config {{ token: {MARK} }}",
+        f"AWS_ACCESS_KEY_ID={MARK}",
+        f"{{'private_key': '{MARK}'}}",
+    ],
+)
+def test_what_is_secret_by_its_place_is_hidden(text):
+    shown = redacted(text)
+    assert MARK not in shown
+    assert HIDDEN in shown
+
+
+def test_known_secrets_are_hidden_anywhere_and_percent_encoded_too():
+    assert redacted("a k%2Fy/9 b k/y/9", ["k%2Fy/9"]) == f"a {HIDDEN} b {HIDDEN}"
+    assert redacted("to be", ["to", ""]) == "to be"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/data/shards/train-000000.tar",
+        "s3://bucket/photos/train-000000.tar",
+        "https://host:8443/a/b.tar",
+        "cannot read: Connection reset by peer [url http://127.0.0.1:18081/x, operation read]",
+        "the token is not valid; ask for another secret from your admin",
+        "user@host.example",
+        "is this it? https://host/a",
+    ],
+)
+def test_all_else_is_left_alone(text):
+    assert redacted(text) == text
+
+
+@given(st.text())
+def test_it_never_fails_and_doing_it_twice_changes_nothing(text):
+    once = redacted(text)
+    assert redacted(once) == once
+
+
+@given(st.from_regex(r"[A-Za-z0-9+/]{8,40}", fullmatch=True))
+def test_no_password_in_a_url_is_shown(password):
+    secret = f"Zq{password}"
+    assert secret not in redacted(
+        f"could not open https://me:{secret.replace('/', '%2F')}@host/path: refused", [secret]
+    )
