@@ -181,6 +181,7 @@ def plot(results: Results, path: Path) -> None:
         axis.set_title(heading, loc="left", fontsize=10)
         axis.tick_params(labelsize=8)
         axis.margins(x=0.12)
+        axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel("images/s, median; the line is the range")
     figure.savefig(path, dpi=120)
