@@ -37,7 +37,7 @@ def bench(
     shuffle: Annotated[Shuffle, typer.Option(help="As the loader's `shuffle`.")] = Shuffle.YES,
     antialias: Annotated[bool, typer.Option(help="As the loader's `antialias`.")] = True,
     decode: Annotated[bool, typer.Option(help="Decode pictures, or only read and verify them.")] = True,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads; the usable cores by default.")] = None,
+    threads: Annotated[int | None, typer.Option(metavar="N", help="Threads; the cores, or 1 with --no-decode.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to load for.")] = 10.0,
 ) -> None:
     """Load a data set as fast as it goes, and say where the time goes and what would help.

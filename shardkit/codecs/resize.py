@@ -77,7 +77,7 @@ def _cut(pixels: np.ndarray[Any, Any], box: Box) -> tuple[np.ndarray[Any, Any], 
 def _prefilter(
     pixels: np.ndarray[Any, Any], box: Box, shape: tuple[int, ...], reduced: int, scratch: Scratch
 ) -> tuple[np.ndarray[Any, Any], Box]:
-    """Halve, then blur by a Gaussian, so that sampling aliases no more."""
+    """Halve, then blur, so that sampling aliases no more."""
     block_y = block_x = 8 if reduced == 8 else 1  # of the JPEG reductions only 1/8 averages; the others stay sharp
     limit = _HALVE_FROM if reduced == 1 else _HALVE_AGAIN_FROM
     while True:
@@ -128,8 +128,7 @@ def _blur(pixels: np.ndarray[Any, Any], down: float, across: float, scratch: Scr
 @functools.lru_cache(maxsize=4096)
 def _whole_numbers(down: float, across: float) -> tuple[int, int, int] | None:
     """How often to average 3 x 3 pixels, and to apply 1 2 1 downwards and across; the fewest that come near enough."""
-    least = min(down, across)
-    if least < _TRIANGLE * (1 - _NEAR_ENOUGH):
+    if min(down, across) <= 0.0:
         return None
     found = []
     for means in (0, 1):

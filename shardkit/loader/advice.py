@@ -98,7 +98,8 @@ def advise(figures: Figures, cores: int, trial: Trial | None = None, raw: RawFor
             "change nothing"
         )
     stage = max(figures.stages, key=lambda name: figures.stages[name])
-    part = figures.busy / (figures.threads * figures.seconds)
+    # Batches made ahead, and not handed out yet, are work too.
+    part = min(figures.busy / (figures.threads * figures.seconds), 1.0)
     threads = f"{figures.threads} thread{'s' if figures.threads > 1 else ''}"
     limit = f"{_NAMES[stage]} is the limit: {threads} at {part:.0%}"
     best = max(_changes(figures, cores, trial, raw), key=lambda change: change.gain, default=None)
@@ -109,7 +110,7 @@ def advise(figures: Figures, cores: int, trial: Trial | None = None, raw: RawFor
 
 def _changes(figures: Figures, cores: int, trial: Trial | None, raw: RawForm | None) -> list[Advice]:
     """Each possible change, with what it would give."""
-    stages, spent = figures.stages, figures.threads * figures.seconds
+    stages, spent = figures.stages, max(figures.threads * figures.seconds, figures.busy)
     most = figures.seconds / max(figures.seconds - figures.waited, 1e-9)
     found = []
     if figures.threads < cores:
@@ -151,16 +152,17 @@ def try_resize(pictures: Sequence[bytes], decoder: ImageDecoder, side: int) -> T
     from shardkit.codecs.shrink import shrink
 
     before, after = [], []
+    out, scratch = np.empty(decoder.shape, decoder.dtype), Scratch()
     for picture in pictures:
         try:
             shrunk = shrink(picture, read_header(picture), side, _QUALITY)
+            decoder.decode_into(picture, out, scratch=scratch)
         except CodecError:
             continue
         before.append(picture)
         after.append(picture if shrunk is None else shrunk[0])
     if not before or before == after:
         return None
-    out, scratch = np.empty(decoder.shape, decoder.dtype), Scratch()
 
     def decoding_seconds(pictures: Sequence[bytes]) -> float:
         started = perf_counter()

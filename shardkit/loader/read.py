@@ -135,7 +135,7 @@ class LocalReader:
         return self._split.shards[shard].name
 
     def _shard(self, number: int) -> _OpenShard:
-        # One step that is done or not: no lock, as long as none has to be closed for another.
+        # One step that is done or not: no lock, and no order of use, as long as none has to be closed for another.
         if len(self._open) < _MAX_OPEN_SHARDS and (found := self._open.get(number)) is not None:
             return found
         with self._lock:

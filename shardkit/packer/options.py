@@ -80,7 +80,7 @@ class PackOptions:
         )
 
     def about_shards(self, num_pictures: int, num_bytes: int) -> int:
-        """About how many shards there will be, before they are planned; rather too few.
+        """About how many shards there will be, before they are planned.
 
         Args:
             num_pictures: The pictures.

@@ -152,13 +152,15 @@ def pack(
     with _no_collecting():
         found = listing.read()
     with LocalWorkers(workers or usable_cores() + 1) as engine:
-        engine.start(options.about_shards(len(found.items), sum(item.size for item in found.items)))
+        if overwrite or target.size(MANIFEST_NAME) is None:
+            engine.start(options.about_shards(len(found.items), sum(item.size for item in found.items)))
         with _no_collecting():
             plan = make_plan(found, options)
         if not overwrite and (done := finished(target, plan)) is not None:
             tidy(target)
             return PackResult(dest=target.url, manifest=done, already_packed=True, ignored=found.ignored)
-        with target.lock(), _tidied(target):
+        # The workers go first, then what they left behind, then the lock.
+        with target.lock(), _tidied(target), contextlib.closing(engine):
             prepared = prepare(target, plan, overwrite=overwrite)
             rows = _run(plan, target, prepared.kept, options.pictures, engine, progress)
             manifest = _finish(target, plan, options, rows)

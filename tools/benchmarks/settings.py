@@ -6,6 +6,7 @@ Importing this imports nothing heavy, for what a peer imports is counted.
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -25,6 +26,8 @@ SHARD_BYTES = 64 * 2**20
 
 Content = Literal["decoded", "raw", "encoded"]
 Functions = Literal["own", "shardkit"]
+
+_KEPT = threading.local()  # of a process that has one choice of functions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +54,7 @@ class Settings:
 
     def decode(self, data: bytes) -> np.ndarray[Any, Any]:
         """A picture's bytes as ``(H, W, 3)`` uint8, by the functions that are to be used."""
-        if self.functions == "shardkit":
-            from shardkit.codecs.image import ImageDecoder
-
-            return ImageDecoder(image_size=IMAGE_SIZE, antialias=self.antialias).decode(data)
-        return pillow_decode(data)
+        return shardkit_decode(data, antialias=self.antialias) if self.functions == "shardkit" else pillow_decode(data)
 
 
 class Peer(Protocol):
@@ -74,6 +73,20 @@ class Peer(Protocol):
     def batches(self, folder: Path, settings: Settings) -> Iterable[Any]:
         """Images and labels, batch by batch; each iteration is an epoch."""
         ...
+
+
+def shardkit_decode(data: bytes, *, antialias: bool) -> np.ndarray[Any, Any]:
+    """By shardkit's functions; what they use again for the next picture is kept by each thread, as in its loader."""
+    import numpy as np
+
+    from shardkit.codecs.image import ImageDecoder
+    from shardkit.codecs.scratch import Scratch
+
+    if not hasattr(_KEPT, "decoder"):
+        _KEPT.decoder, _KEPT.scratch = ImageDecoder(image_size=IMAGE_SIZE, antialias=antialias), Scratch()
+    out = np.empty((*IMAGE_SIZE, 3), dtype=np.uint8)
+    _KEPT.decoder.decode_into(data, out, scratch=_KEPT.scratch)
+    return out
 
 
 def pillow_decode(data: bytes) -> np.ndarray[Any, Any]:

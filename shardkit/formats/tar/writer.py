@@ -65,7 +65,7 @@ def member_length(name: bytes, size: int) -> int:
     """
     if len(name) <= _NAME_BYTES and size <= _MAX_USTAR_SIZE:
         _check(name, size)
-        return BLOCK + size + -size % BLOCK
+        return BLOCK + size + padding(size)
     return len(member_header(name, size)) + size + padding(size)
 
 

@@ -76,8 +76,9 @@ class LocalWorkers:
                     yield exc
             return
         self.start(len(tasks))
-        pool = _Pool(tasks, dest, pictures, self._processes)
+        pool = _Pool(tasks, dest, pictures)
         try:
+            pool.feed(self._processes)
             for message in pool:
                 if message[0] == "progress":
                     on_progress(*message[1:])
@@ -109,22 +110,22 @@ class LocalWorkers:
 class _Pool:
     """Worker processes, each with a thread that feeds it; tasks are handed out one at a time."""
 
-    def __init__(
-        self,
-        tasks: Sequence[ShardTask],
-        dest: str,
-        pictures: PictureOptions,
-        processes: Sequence[subprocess.Popen[bytes]],
-    ) -> None:
+    def __init__(self, tasks: Sequence[ShardTask], dest: str, pictures: PictureOptions) -> None:
         self._tasks: queue.SimpleQueue[ShardTask | None] = queue.SimpleQueue()
-        for task in [*tasks, *[None] * len(processes)]:
+        for task in tasks:
             self._tasks.put(task)
         self._num_tasks = len(tasks)
         self._messages: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._job = (dest, pictures)
         self._lock = threading.Lock()
-        self._num_feeding = len(processes)
+        self._num_feeding = 0
         self._threads: list[threading.Thread] = []
+
+    def feed(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        """Hand the tasks out, from a thread for each process."""
+        self._num_feeding = len(processes)
+        for _ in processes:
+            self._tasks.put(None)
         for process in processes:
             thread = threading.Thread(target=self._feed, args=(process,), daemon=True)
             thread.start()
