@@ -1,6 +1,7 @@
 """What `loader.stats()` and `shardkit bench` say of real data sets, and whether their advice holds."""
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -81,13 +82,14 @@ def test_what_was_advised_gives_what_was_promised(tmp_path, size, image_size, ch
     photos = write_photos(tmp_path / "photos", size, 256)
     shardkit.pack(photos, tmp_path / "large")
     shardkit.pack(photos, tmp_path / "small", resize=int(change.split()[1]))
-    found = []
-    for _ in range(5):  # a machine may be busy with other things for a while
+    found, off = [], []
+    for _ in range(7):  # a machine may be busy with other things for a while
         # In a process of its own, as it is used: other tests leave threads and memory behind.
         command = [sys.executable, SCRIPT, tmp_path / "large", tmp_path / "small", *map(str, image_size)]
         ran = subprocess.run(command, capture_output=True, text=True, check=True)
         found.append(json.loads(ran.stdout))
         assert found[-1]["change"] == change
-        if abs(found[-1]["gain"] / found[-1]["promised"] - 1) < TOLERANCE:
+        off.append(abs(found[-1]["gain"] / found[-1]["promised"] - 1))
+        if len(off) >= 3 and statistics.median(off) < TOLERANCE:
             return
     pytest.fail(f"promised and found: {found}")

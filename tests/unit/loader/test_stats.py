@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 from material import material_dir
+from simplejpeg import encode_jpeg
 
 from shardkit.codecs.image import ImageDecoder
 from shardkit.loader.advice import RawForm, Trial, advise, try_resize
@@ -77,6 +78,18 @@ def test_the_gain_of_smaller_pictures_is_computed_from_all_stages():
     assert str(found) == "decoding is the limit: 2 threads at 100%; packing with `--resize 256` would give about 2.9 x"
 
 
+def test_waiting_stays_as_it_was():
+    # Of 20 thread seconds 15 were work; 12 of decoding become 3.
+    assert advise(figures(decode=12.0, read=3.0), 2, Trial(256, 0.25, 1.0)).gain == pytest.approx(20 / 11)
+
+
+def test_batches_made_ahead_count_as_work_that_was_done():
+    # 30 seconds of work were done in 20 thread seconds that were measured.
+    found = advise(figures(decode=24.0, read=6.0), 2, Trial(256, 0.25, 1.0))
+    assert found.gain == pytest.approx(30 / 12)
+    assert "2 threads at 100%" in str(found)
+
+
 def test_no_gain_is_promised_beyond_what_whoever_iterates_can_take():
     # It was busy for 5 of 10 seconds, so twice the speed is all it can use.
     found = advise(figures(waited=5.0, decode=20.0), 2, Trial(256, 0.1, 0.1))
@@ -105,6 +118,13 @@ def test_a_trial_makes_pictures_smaller_and_decodes_them():
     assert 0 < found.size < 0.1
     assert try_resize(pictures, decoder, 5000) is None
     assert try_resize([], decoder, 56) is None
+
+
+def test_a_trial_leaves_out_small_pictures_that_do_not_decode():
+    photo, small = (material_dir("photos", name).read_bytes() for name in ("china.jpg", "flower.jpg"))
+    damaged = bytearray(encode_jpeg(np.zeros((40, 40, 3), np.uint8)))
+    del damaged[-30:-2]
+    assert try_resize([photo, bytes(damaged), small], ImageDecoder(image_size=(48, 48)), 56).side == 56
 
 
 def test_a_table_is_printed():
