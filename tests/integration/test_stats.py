@@ -75,11 +75,11 @@ def write_photos(folder, size, count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("size", "image_size", "change"),
-    [((900, 700), (224, 224), "--resize 256"), ((640, 500), (168, 168), "--resize 192")],
+    ("size", "image_size", "change", "count"),
+    [((900, 700), (224, 224), "--resize 256", 512), ((480, 360), (168, 168), "--resize 192", 1024)],
 )
-def test_what_was_advised_gives_what_was_promised(tmp_path, size, image_size, change):
-    photos = write_photos(tmp_path / "photos", size, 256)
+def test_what_was_advised_gives_what_was_promised(tmp_path, size, image_size, change, count):
+    photos = write_photos(tmp_path / "photos", size, count)
     shardkit.pack(photos, tmp_path / "large")
     shardkit.pack(photos, tmp_path / "small", resize=int(change.split()[1]))
     found, off = [], []
