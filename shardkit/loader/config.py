@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shardkit.codecs.image import ImageDecoder
     from shardkit.loader.augment import AugmentFunction, Transform
     from shardkit.manifest import FieldInfo, Split
+    from shardkit.storage import StoreOptions
 
 __all__ = [
     "ColorMode",
@@ -40,7 +41,7 @@ Dtype = Literal["uint8", "float32", "float16"]
 LabelMode = Literal["int", "categorical", "binary"]
 OnError = Literal["raise", "skip"]
 
-Config = TypeVar("Config", "OrderConfig", "DecodeConfig", "RuntimeConfig")
+Config = TypeVar("Config", "OrderConfig", "DecodeConfig", "RuntimeConfig", "StoreOptions")
 
 # The first samples of a lane may move only this far, so that the first batch of an epoch needs few reads.
 FIRST_SPAN = 16
@@ -75,6 +76,9 @@ class LoaderOptions(TypedDict, total=False):
     max_skipped: int
     threads: int | None
     prefetch: int
+    storage_options: Mapping[str, str]
+    retries: int
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

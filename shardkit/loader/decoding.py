@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shardkit.codecs.geometry import Box
     from shardkit.codecs.image import ImageDecoder
     from shardkit.loader.augment import Augmenter
-    from shardkit.loader.read import LocalReader
+    from shardkit.loader.read import Reader
     from shardkit.loader.recorder import Recorder
     from shardkit.loader.rows import Rows
     from shardkit.loader.skips import Skips
@@ -44,7 +44,7 @@ class Decoding:
         threads: Holds what each thread has for itself.
     """
 
-    reader: LocalReader
+    reader: Reader
     decoder: ImageDecoder | None
     augmenter: Augmenter | None
     skips: Skips
@@ -149,12 +149,18 @@ class _Clock:
         self.reading = self.verify = self.decode = self.augment = 0.0
         self.num_bytes = 0
 
-    def read(self, reader: LocalReader, shard: int, offset: int, size: int, digest: int) -> bytes:
+    def read(self, reader: Reader, shard: int, offset: int, size: int, digest: int) -> bytes:
         """Bytes that have their digest."""
         started = perf_counter()
         data = reader.read(shard, offset, size)
         read = perf_counter()
-        reader.verify(data, shard, offset, size, digest)
+        try:
+            reader.verify(data, shard, offset, size, digest)
+        except FormatError:
+            if (again := reader.read_again(shard, offset, size)) is None:
+                raise
+            data = again
+            reader.verify(data, shard, offset, size, digest)
         self.reading += read - started
         self.verify += perf_counter() - read
         self.num_bytes += size

@@ -59,6 +59,8 @@ class OrderedWork(Generic[R]):
         ahead: Jobs that may be in work or done besides the one handed out, at least 1.
         on_idle: Called when the last thread has ended, which may be for a while only: the time to give back what can
             be got again, such as open files.
+        on_abandon: Called when it is closed or dropped, inside the garbage collector maybe: calls off what threads wait
+            for, takes no lock, and waits for nothing.
         on_result: Called in the consumer's thread with each result, the seconds it was waited for, and the seconds
             that the consumer was away before.
     """
@@ -70,9 +72,10 @@ class OrderedWork(Generic[R]):
         threads: int,
         ahead: int,
         on_idle: Callable[[], None],
+        on_abandon: Callable[[], None],
         on_result: Callable[[R, float, float], None] | None = None,
     ) -> None:
-        self._core: _Core[R] = _Core(jobs, threads, ahead, on_idle)
+        self._core: _Core[R] = _Core(jobs, threads, ahead, on_idle, on_abandon)
         self._on_result = on_result
         self._left: float | None = None
         self._ready: deque[R] = deque()
@@ -117,9 +120,17 @@ class _InWork(Generic[R]):
 class _Core(Generic[R]):
     """The shared state. Threads refer to this and never to `OrderedWork`, so that dropping that one ends them."""
 
-    def __init__(self, jobs: Generator[Job[R]], threads: int, ahead: int, on_idle: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        jobs: Generator[Job[R]],
+        threads: int,
+        ahead: int,
+        on_idle: Callable[[], None],
+        on_abandon: Callable[[], None],
+    ) -> None:
         self._jobs = jobs
         self._on_idle = on_idle
+        self._on_abandon = on_abandon
         self._max_threads = threads
         self._ahead = ahead
         self._lock = threading.Lock()
@@ -265,6 +276,7 @@ class _Core(Generic[R]):
     def abandon(self) -> None:
         """Stop the threads without waiting for them: safe inside the garbage collector."""
         self._closed = True
+        self._on_abandon()
         for _ in range(self._max_threads):
             self._wake_worker.put(None)
         # As long as a thread runs, the end of the interpreter waits for it: one that is stopped by force within a

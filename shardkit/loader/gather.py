@@ -17,11 +17,13 @@ from shardkit.errors import FormatError, StorageError
 from shardkit.manifest import BLOCK_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from shardkit.loader.batches import BatchJob
     from shardkit.loader.buffers import BufferPool
-    from shardkit.loader.read import LocalReader
+    from shardkit.loader.read import Reader
     from shardkit.loader.recorder import Recorder
     from shardkit.loader.rows import Piece, RowArena, Rows
     from shardkit.loader.tables import TableCache
@@ -47,7 +49,7 @@ class PixelArena:
 
     def __init__(
         self,
-        reader: LocalReader,
+        reader: Reader,
         tables: TableCache,
         sample_bytes: int,
         num_places: int,
@@ -168,7 +170,7 @@ class GatherJob:
     Args:
         arena: Knows the places of rows.
         pixels: The pixels at these places.
-        rows: Where the samples of all these batches are.
+        rows: Where the samples of all these batches are, and of earlier ones whose chunks keep their places till then.
         batches: The batches. Their work is to be done here, but for what damage leaves out.
         recorder: Takes what time it took.
 
@@ -177,7 +179,12 @@ class GatherJob:
     """
 
     def __init__(
-        self, arena: RowArena, pixels: PixelArena, rows: Rows, batches: list[BatchJob], recorder: Recorder
+        self,
+        arena: RowArena,
+        pixels: PixelArena,
+        rows: Sequence[Rows],
+        batches: list[BatchJob],
+        recorder: Recorder,
     ) -> None:
         self._fills, self._needed = pixels.take_fills()
         self.num_parts = len(self._fills) + 1
@@ -196,7 +203,8 @@ class GatherJob:
             fill.done.wait()
         started = perf_counter()
         missing = [self._gather(batch) for batch in self._batches]
-        self._arena.release(self._rows)
+        for rows in self._rows:
+            self._arena.release(rows)
         self._recorder.work(assemble=perf_counter() - started)
         for batch, places in zip(self._batches, missing, strict=True):
             batch.work.do(places)

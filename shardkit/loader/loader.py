@@ -22,6 +22,7 @@ from shardkit.loader.state import Handover, Position, make_state, read_state
 from shardkit.loader.tables import TableCache
 from shardkit.manifest import open_dataset
 from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
+from shardkit.storage import StoreOptions
 
 if TYPE_CHECKING:
     import os
@@ -58,6 +59,8 @@ class Loader:
 
             running: ``threads=None``, ``prefetch=2``, ``on_error="raise"``, ``max_skipped=100``.
 
+            storage: ``storage_options={}``, ``retries=8``, ``timeout=30.0``, see `StoreOptions`.
+
     Attributes:
         manifest: What the data set is.
         num_samples: Samples in the split, over all ranks.
@@ -76,12 +79,13 @@ class Loader:
         order = sorted_in(OrderConfig, options)
         self._decode = sorted_in(DecodeConfig, options)
         self._runtime = sorted_in(RuntimeConfig, options)
+        self._storage = sorted_in(StoreOptions, options)
         self._share = share_of(options)
         state = options.pop("state", None)
         if options:
             known = ", ".join(sorted(LoaderOptions.__annotations__))
             raise ConfigError(f"Loader has no setting {', '.join(options)}", advice=f"It has: {known}")
-        self._dataset = open_dataset(url)
+        self._dataset = open_dataset(url, self._storage)
         self._split = self._dataset.split(split)
         self._order = order.numbers(self._split, self.manifest.fingerprint)
         self._pipeline = self._make_pipeline()

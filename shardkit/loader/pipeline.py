@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from shardkit.codecs.image import ImageDecoder
     from shardkit.loader.config import DecodeConfig, RuntimeConfig
     from shardkit.loader.order import EpochOrder, OrderNumbers, Share
+    from shardkit.loader.read import Reader
     from shardkit.loader.recorder import Recorder
+    from shardkit.loader.rows import Rows
     from shardkit.loader.skips import Skips
     from shardkit.loader.stats import Stats
     from shardkit.loader.tables import TableCache
@@ -47,6 +49,10 @@ _MOST_GATHERED_BYTES = 2**14
 _LEAST_CHUNK_BLOCKS = 4
 # Enough that handing over from thread to thread is little beside copying them.
 _GROUP_SAMPLES = 4096
+
+# What reading from a server has on its way: at 100 ms a request enough for half a gigabyte a second.
+_AHEAD_BYTES = 64 * 2**20
+_MOST_STEPS_AHEAD = 4096
 
 Step = tuple[int, "NDArray[np.int64]"]
 
@@ -103,8 +109,7 @@ class Pipeline:
         Returns:
             The batches, made ahead by threads that end with it.
         """
-        assert isinstance(self.dataset.store, HasPaths)
-        reader = LocalReader(self.dataset.store, self.split)
+        reader = self._reader()
         augmenter = self.decode.augmenter(self.order, epoch.epoch) if self.decoder is not None else None
         how = Decoding(
             reader=reader,
@@ -118,7 +123,26 @@ class Pipeline:
             threads=self.threads,
             ahead=self._groups_ahead,
             on_idle=reader.close,
+            on_abandon=reader.abandon,
             on_result=self.recorder.handed_out,
+        )
+
+    def _reader(self) -> Reader:
+        store = self.dataset.store
+        if isinstance(store, HasPaths):
+            return LocalReader(store, self.split)
+        from shardkit.loader.remote import RemoteReader
+        from shardkit.storage.remote import RemoteStore
+
+        assert isinstance(store, RemoteStore)
+        chunk_bytes = self.split.num_bytes * self.order.chunk_samples // self.order.num_samples
+        return RemoteReader(
+            store,
+            self.split,
+            self.tables,
+            chunk_samples=self.order.chunk_samples,
+            by_block=self._gathers,
+            most_bytes=self._live_chunks() * chunk_bytes + 2 * _AHEAD_BYTES,
         )
 
     def stats(self) -> Stats:
@@ -134,7 +158,8 @@ class Pipeline:
         on_piece = how.reader.announce if pixels is None else pixels.admit
         buffers = BufferPool(self._batches_alive)
         started = perf_counter()
-        for steps in self._grouped(epoch.batches(share, start)):
+        early: list[Rows] | None = None
+        for steps in self._grouped(self._announced(epoch.batches(share, start), share, how.reader)):
             rows = arena.locate(np.concatenate([samples for _, samples in steps]), on_piece)
             batches, first = [], 0
             for step, samples in steps:
@@ -144,12 +169,28 @@ class Pipeline:
                 work = DecodeWork(how, mine, samples, images, keys)
                 batches.append(BatchJob(epoch=epoch.epoch, step=step, rows=mine, form=self.form, work=work, keys=keys))
                 first += len(samples)
+            job: BatchJob | GatherJob = batches[0]
             if pixels is None:
                 arena.release(rows)
-            job = batches[0] if pixels is None else GatherJob(arena, pixels, rows, batches, self.recorder)
+            elif how.reader.fetches and early is None:
+                # Whole chunks would take too long to come: the first batch is made sample by sample.
+                early = [rows]
+            else:
+                job = GatherJob(arena, pixels, [*(early or ()), rows], batches, self.recorder)
+                early = []
             self.recorder.work(assemble=perf_counter() - started)
             yield job
             started = perf_counter()
+
+    def _announced(self, steps: Iterator[Step], share: Share, reader: Reader) -> Iterator[Step]:
+        """The same steps; where reading takes requests, the reader hears of them before."""
+        if not reader.fetches:
+            return steps
+        from shardkit.loader.remote import looked_ahead
+
+        step_bytes = self.split.num_bytes * share.length(self.order, 0) // self.order.num_samples
+        ahead = max(_AHEAD_BYTES // max(step_bytes, 1), self._batches_alive)
+        return looked_ahead(steps, reader, min(ahead, _MOST_STEPS_AHEAD))
 
     def _grouped(self, steps: Iterator[Step]) -> Iterator[list[Step]]:
         """Steps that are worked on together: more and more of them, so that the first batch is quick."""
@@ -192,7 +233,7 @@ class Pipeline:
         chunk_bytes = order.chunk_samples * self.split.num_bytes // order.num_samples
         return prod(decoder.shape) <= _MOST_GATHERED_BYTES and chunk_bytes >= _LEAST_CHUNK_BLOCKS * BLOCK_BYTES
 
-    def _pixels(self, reader: LocalReader) -> PixelArena:
+    def _pixels(self, reader: Reader) -> PixelArena:
         assert self.decoder is not None
         places = self._live_chunks() * self.order.chunk_samples
         buffers = BufferPool(self.threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -13,41 +14,34 @@ import xxhash
 from shardkit.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from shardkit.loader.rows import Piece
     from shardkit.manifest import Split
     from shardkit.storage import HasPaths
 
-__all__ = ["LocalReader"]
+__all__ = ["LocalReader", "Reader"]
 
 _MAX_OPEN_SHARDS = 256
 
 
-class LocalReader:
-    """Reads samples from shards that are files of this machine. Safe to use from several threads.
-
-    The page cache is the buffer: chunks that come next are announced to the kernel, and a sample is read when it is
-    decoded.
+class Reader(ABC):
+    """Reads samples from the shards of a split. Safe to use from several threads.
 
     Args:
-        store: Where the shards are.
-        split: Their rows in the root table.
+        split: The shards' rows in the root table.
+
+    Attributes:
+        fetches: Whether it has to hear of samples before, since reading takes requests.
     """
 
-    def __init__(self, store: HasPaths, split: Split) -> None:
-        self._store = store
+    fetches = False
+
+    def __init__(self, split: Split) -> None:
         self._split = split
-        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
-        self._lock = threading.Lock()
 
-    def announce(self, piece: Piece) -> None:
-        """Tell the kernel that a run of samples of one shard will be read soon.
-
-        Args:
-            piece: The samples.
-        """
-        # Best effort: without it the bytes are read all the same, only later.
-        self._shard(piece.shard).advise(piece.first_byte, piece.num_bytes)
-
+    @abstractmethod
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """A field's bytes, not verified.
 
@@ -63,15 +57,20 @@ class LocalReader:
             FormatError: The shard is missing, or of another length than it was packed with.
             StorageError: It cannot be read.
         """
-        found = self._shard(shard)
-        try:
-            data = os.pread(found.descriptor, size, offset)
-            # The kernel gives at most 2 GiB at a time.
-            while 0 < len(data) < size and (more := os.pread(found.descriptor, size - len(data), offset + len(data))):
-                data += more
-        except OSError as exc:
-            raise self._unreadable(shard, exc) from exc
-        return data
+
+    @abstractmethod
+    def read_run(self, shard: int, start: int, out: memoryview) -> None:
+        """Read a run of a shard's bytes, not verified.
+
+        Args:
+            shard: The shard's number in the split.
+            start: Where it begins, in bytes from the shard's start.
+            out: Bytes that are overwritten; as many are read.
+
+        Raises:
+            FormatError: The shard is missing or cut.
+            StorageError: It cannot be read.
+        """
 
     def verify(self, data: bytes, shard: int, offset: int, size: int, digest: int) -> None:
         """Check a field's bytes.
@@ -89,18 +88,85 @@ class LocalReader:
         if len(data) != size or xxhash.xxh3_64_intdigest(data) != digest:
             raise self._damaged(shard, offset)
 
-    def read_run(self, shard: int, start: int, out: memoryview) -> None:
-        """Read a run of a shard's bytes, not verified.
+    def read_again(self, shard: int, offset: int, size: int) -> bytes | None:  # noqa: ARG002
+        """A field's bytes once more, where they came out wrong and another way may give them right; else ``None``."""
+        return None
+
+    def announce(self, piece: Piece) -> None:  # noqa: B027 (most need not know)
+        """Hear that a run of samples of one shard will be read soon."""
+
+    def expect(self, samples: NDArray[np.int64]) -> None:  # noqa: B027
+        """Hear of samples that will be read later, in order: what says where they lie may be fetched."""
+
+    def prepare(self, samples: NDArray[np.int64], *, urgent: bool = False) -> None:  # noqa: B027
+        """Hear of samples that will be read next, in order: they may be fetched.
 
         Args:
-            shard: The shard's number in the split.
-            start: Where it begins, in bytes from the shard's start.
-            out: Bytes that are overwritten; as many are read.
-
-        Raises:
-            FormatError: The shard is missing or cut.
-            StorageError: It cannot be read.
+            samples: Their numbers in the split; `expect` has heard of them.
+            urgent: Whether somebody waits for these alone.
         """
+
+    def abandon(self) -> None:  # noqa: B027
+        """Call off whatever threads wait for: they get an error. Takes no lock, and waits for nothing."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of everything; reading again is possible."""
+
+    def shard_bytes(self, shard: int) -> int:
+        """The length of a shard of the split, by its number."""
+        return int(self._split.shards.num_bytes[shard])
+
+    def shard_name(self, shard: int) -> str:
+        """The name of a shard of the split, by its number."""
+        return self._split.shards[shard].name
+
+    def _damaged(self, shard: int, offset: int) -> FormatError:
+        return FormatError(
+            "the bytes are not those that were packed", shard=self.shard_name(shard), offset=offset,
+            advice="`shardkit verify` names all that is damaged; copy the shard again",
+        )  # fmt: skip
+
+
+class LocalReader(Reader):
+    """Reads samples from shards that are files of this machine. Safe to use from several threads.
+
+    The page cache is the buffer: chunks that come next are announced to the kernel, and a sample is read when it is
+    decoded.
+
+    Args:
+        store: Where the shards are.
+        split: Their rows in the root table.
+    """
+
+    def __init__(self, store: HasPaths, split: Split) -> None:
+        super().__init__(split)
+        self._store = store
+        self._open: OrderedDict[int, _OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def announce(self, piece: Piece) -> None:
+        """Tell the kernel that a run of samples of one shard will be read soon.
+
+        Args:
+            piece: The samples.
+        """
+        # Best effort: without it the bytes are read all the same, only later.
+        self._shard(piece.shard).advise(piece.first_byte, piece.num_bytes)
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """As `Reader.read`."""
+        found = self._shard(shard)
+        try:
+            data = os.pread(found.descriptor, size, offset)
+            # The kernel gives at most 2 GiB at a time.
+            while 0 < len(data) < size and (more := os.pread(found.descriptor, size - len(data), offset + len(data))):
+                data += more
+        except OSError as exc:
+            raise self._unreadable(shard, exc) from exc
+        return data
+
+    def read_run(self, shard: int, start: int, out: memoryview) -> None:
+        """As `Reader.read_run`."""
         found = self._shard(shard)
         done = 0
         try:
@@ -111,12 +177,6 @@ class LocalReader:
         if done < len(out):
             raise self._damaged(shard, start + done)
 
-    def _damaged(self, shard: int, offset: int) -> FormatError:
-        return FormatError(
-            "the bytes are not those that were packed", shard=self.shard_name(shard), offset=offset,
-            advice="`shardkit verify` names all that is damaged; copy the shard again",
-        )  # fmt: skip
-
     def _unreadable(self, shard: int, exc: OSError) -> StorageError:
         return StorageError(f"cannot read: {exc.strerror}", url=self.shard_name(shard), operation="read")
 
@@ -125,14 +185,6 @@ class LocalReader:
         with self._lock:
             while self._open:
                 self._open.popitem()[1].close()
-
-    def shard_bytes(self, shard: int) -> int:
-        """The length of a shard of the split, by its number."""
-        return int(self._split.shards.num_bytes[shard])
-
-    def shard_name(self, shard: int) -> str:
-        """The name of a shard of the split, by its number."""
-        return self._split.shards[shard].name
 
     def _shard(self, number: int) -> _OpenShard:
         # One step that is done or not: no lock, and no order of use, as long as none has to be closed for another.

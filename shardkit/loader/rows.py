@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shardkit.loader.tables import TableCache
     from shardkit.manifest import Split
 
-__all__ = ["Piece", "RowArena", "Rows"]
+__all__ = ["Piece", "RowArena", "Rows", "rows_of_piece"]
 
 _SIZE = COLUMNS.index("size")
 _NOT_READ = -1  # a size that no sample has
@@ -102,6 +102,22 @@ class Piece:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+
+def rows_of_piece(split: Split, shard: int, sample: int, chunk_samples: int) -> tuple[int, int]:
+    """The rows of a shard's sample table that lie in the chunk of one of its samples.
+
+    Args:
+        split: The split.
+        shard: The shard's number in it.
+        sample: A sample of the shard, by its number in the split.
+        chunk_samples: Samples in a chunk.
+
+    Returns:
+        The first row, and the one after the last.
+    """
+    first, chunk_start = int(split.starts[shard]), sample // chunk_samples * chunk_samples
+    return max(chunk_start - first, 0), min(chunk_start + chunk_samples, int(split.starts[shard + 1])) - first
 
 
 class RowArena:
@@ -220,14 +236,11 @@ class RowArena:
 
     def _read(self, samples: NDArray[np.int64], slots: NDArray[np.int64]) -> Iterator[Piece]:
         """Bring in the parts of chunks that samples lie in, shard by shard."""
-        starts = self._split.starts
-        shards = np.searchsorted(starts, samples, side="right") - 1
+        shards = np.searchsorted(self._split.starts, samples, side="right") - 1
         _, first = np.unique(shards * len(self._chunk) + slots, return_index=True)
         for shard, slot, sample in zip(*(values[first].tolist() for values in (shards, slots, samples)), strict=True):
-            chunk_start = sample // self._length * self._length
-            start = max(chunk_start, int(starts[shard]))
-            stop = min(chunk_start + self._length, int(starts[shard + 1]))
-            numbers = self._tables.numbers(shard)[start - int(starts[shard]) : stop - int(starts[shard])]
-            place = slot * self._length + start - chunk_start
+            start, stop = rows_of_piece(self._split, shard, sample, self._length)
+            numbers = self._tables.numbers(shard)[start:stop]
+            place = slot * self._length + start + int(self._split.starts[shard]) - sample // self._length * self._length
             self._rows[place : place + len(numbers)] = numbers
             yield Piece(place, numbers)

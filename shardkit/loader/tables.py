@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from numpy.typing import NDArray
 
     from shardkit.manifest import DataSet, SampleTable, Split
@@ -53,14 +55,41 @@ class TableCache:
         with self._lock:
             found = self._numbers.get(shard)
             if found is None:
-                found = self._numbers[shard] = self._read(shard)
-                self._num_bytes += found.nbytes
-                while self._num_bytes > _MAX_BYTES and len(self._numbers) > 1:
-                    old, dropped = self._numbers.popitem(last=False)
-                    self._num_bytes -= dropped.nbytes
-                    self._blocks.pop(old, None)
+                found = self._admit(shard)
             self._numbers.move_to_end(shard)
             return found
+
+    def has(self, shard: int) -> bool:
+        """Whether a shard's table is here."""
+        return shard in self._numbers
+
+    def start(self, shard: int) -> Future[bytes | None] | None:
+        """Begin to fetch a table for `put`; ``None`` where it is read at once when it is needed."""
+        return self._dataset.start_table(self._split.shards[shard])
+
+    def put(self, shard: int, data: bytes | None) -> None:
+        """Take a table that was fetched.
+
+        Args:
+            shard: The shard's number in the split.
+            data: The table's file; ``None`` where there is none.
+
+        Raises:
+            ManifestError: It is missing or damaged.
+        """
+        with self._lock:
+            if shard not in self._numbers:
+                self._keyed_table(shard, data)
+                self._admit(shard)
+
+    def _admit(self, shard: int) -> NDArray[np.int64]:
+        found = self._numbers[shard] = self._read(shard)
+        self._num_bytes += found.nbytes
+        while self._num_bytes > _MAX_BYTES and len(self._numbers) > 1:
+            old, dropped = self._numbers.popitem(last=False)
+            self._num_bytes -= dropped.nbytes
+            self._blocks.pop(old, None)
+        return found
 
     def blocks(self, shard: int) -> NDArray[np.uint64]:
         """The digests of a shard's blocks, see `SampleTable.blocks`.
@@ -103,10 +132,11 @@ class TableCache:
         columns = (np.arange(len(table)), image.offset, image.size, image.xxh3_64.view(np.int64), table.labels)
         return np.column_stack([*columns, np.full(len(table), shard)])
 
-    def _keyed_table(self, shard: int) -> SampleTable:
+    def _keyed_table(self, shard: int, data: bytes | None = None) -> SampleTable:
         table = self._keyed.get(shard)
         if table is None:
-            table = self._keyed[shard] = self._dataset.sample_table(self._split.shards[shard], whole=False)
+            table = self._dataset.sample_table(self._split.shards[shard], whole=False, data=data)
+            self._keyed[shard] = table
             if len(self._keyed) > _MAX_KEY_TABLES:
                 self._keyed.popitem(last=False)
         self._keyed.move_to_end(shard)

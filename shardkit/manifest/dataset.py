@@ -14,16 +14,19 @@ from shardkit.manifest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manife
 from shardkit.manifest.parquet import ADVICE
 from shardkit.manifest.samples import SampleTable
 from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardRow, ShardTable, table_name
-from shardkit.storage import open_store
+from shardkit.storage import FetchesAhead, open_store
 
 if TYPE_CHECKING:
     import os
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
-    from shardkit.storage import Store
+    from shardkit.storage import Store, StoreOptions
 
-__all__ = ["DataSet", "Split", "open_dataset", "read_manifest"]
+__all__ = ["DataSet", "Split", "dataset_in", "open_dataset", "read_manifest"]
+
+MAX_TABLE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,22 @@ class DataSet:
             )  # fmt: skip
         return Split(name, self.shards.split(name))
 
-    def sample_table(self, row: ShardRow, *, whole: bool = True) -> SampleTable:
+    def start_table(self, row: ShardRow) -> Future[bytes | None] | None:
+        """Begin to fetch the file of a sample table that will be asked for; ``None`` where it is read at once.
+
+        Args:
+            row: The shard.
+        """
+        store = self.store
+        return store.start_read(table_name(row.name), MAX_TABLE_BYTES) if isinstance(store, FetchesAhead) else None
+
+    def sample_table(self, row: ShardRow, *, whole: bool = True, data: bytes | None = None) -> SampleTable:
         """The sample table of one shard, checked against the root table.
 
         Args:
             row: The shard.
             whole: Whether the columns that training does not need are read too.
+            data: Its file, where `start_table` has fetched it.
 
         Returns:
             The table.
@@ -95,9 +108,10 @@ class DataSet:
             ManifestError: It is missing, damaged, or belongs to another data set.
         """
         name = table_name(row.name)
-        if self.store.size(name) is None:
+        data = self.store.read_if_there(name, MAX_TABLE_BYTES) if data is None else data
+        if data is None:
             raise ManifestError("the sample table is missing", shard=name, advice="Copy the data set again")
-        table = SampleTable.from_parquet(self.store.read(name), row, tuple(self.manifest.fields), whole=whole)
+        table = SampleTable.from_parquet(data, row, tuple(self.manifest.fields), whole=whole)
         self._check_arrays(table, name)
         labels = table.labels
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.manifest.classes):
@@ -115,11 +129,12 @@ class DataSet:
                 raise ManifestError("there are no digests of blocks, as arrays need", shard=name, advice=ADVICE)
 
 
-def read_manifest(url: str | os.PathLike[str]) -> Manifest:
+def read_manifest(url: str | os.PathLike[str], options: StoreOptions | None = None) -> Manifest:
     """What a packed data set is.
 
     Args:
         url: The data set: a folder's path or URL.
+        options: How to reach it where it is not on this machine.
 
     Returns:
         Its manifest.
@@ -129,14 +144,15 @@ def read_manifest(url: str | os.PathLike[str]) -> Manifest:
         StorageError: It cannot be read.
         ConfigError: The URL's scheme is not one that shardkit reads.
     """
-    return _manifest_in(open_store(url))
+    return _manifest_in(open_store(url, options))
 
 
-def open_dataset(url: str | os.PathLike[str]) -> DataSet:
+def open_dataset(url: str | os.PathLike[str], options: StoreOptions | None = None) -> DataSet:
     """A packed data set: its manifest and root table, checked against each other.
 
     Args:
         url: The data set: a folder's path or URL.
+        options: How to reach it where it is not on this machine.
 
     Returns:
         The data set. Sample tables are read when they are asked for.
@@ -146,25 +162,33 @@ def open_dataset(url: str | os.PathLike[str]) -> DataSet:
         StorageError: They cannot be read.
         ConfigError: The URL's scheme is not one that shardkit reads.
     """
-    store = open_store(url)
+    return dataset_in(open_store(url, options))
+
+
+def dataset_in(store: Store) -> DataSet:
+    """As `open_dataset`, from a store.
+
+    Args:
+        store: Where the data set lies.
+    """
+    table = store.start_read(SHARD_TABLE_NAME, MAX_TABLE_BYTES) if isinstance(store, FetchesAhead) else None
     manifest = _manifest_in(store)
-    if store.size(SHARD_TABLE_NAME) is None:
+    data = store.read_if_there(SHARD_TABLE_NAME, MAX_TABLE_BYTES) if table is None else table.result()
+    if data is None:
         raise ManifestError("the table of shards is missing", shard=SHARD_TABLE_NAME, advice="Copy the data set again")
-    shards = ShardTable.from_parquet(store.read(SHARD_TABLE_NAME))
+    shards = ShardTable.from_parquet(data)
     _check_counts(manifest, shards)
     return DataSet(store, manifest, shards)
 
 
 def _manifest_in(store: Store) -> Manifest:
-    size = store.size(MANIFEST_NAME)
-    if size is None:
+    data = store.read_if_there(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    if data is None:
         raise ManifestError(
             f"no data set here: {store.url} has no {MANIFEST_NAME}",
             advice="It is written last: if packing was stopped, run the same `shardkit pack` again",
         )
-    if size > MAX_MANIFEST_BYTES:
-        raise ManifestError(f"not a shardkit manifest: {size} bytes are too many", shard=MANIFEST_NAME)
-    return Manifest.from_json(store.read(MANIFEST_NAME))
+    return Manifest.from_json(data)
 
 
 def _check_counts(manifest: Manifest, shards: ShardTable) -> None:

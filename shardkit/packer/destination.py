@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shardkit.errors import ConfigError, ManifestError
-from shardkit.manifest import open_dataset
+from shardkit.manifest.dataset import dataset_in
 from shardkit.manifest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES
 from shardkit.manifest.samples import SampleTable, row_in_table
 from shardkit.manifest.shards import SHARD_TABLE_NAME, table_name
@@ -23,7 +23,7 @@ from shardkit.packer.source import shown_path
 if TYPE_CHECKING:
     from shardkit.manifest import Manifest, ShardRow
     from shardkit.packer.plan import PackPlan, ShardTask
-    from shardkit.storage import LocalStore, Store
+    from shardkit.storage import Store
 
 __all__ = ["UNFINISHED_NAME", "Prepared", "Survey", "finished", "prepare", "survey", "tidy"]
 
@@ -110,10 +110,10 @@ def finished(store: Store, plan: PackPlan) -> Manifest | None:
     if not there.has_manifest or there.plan != plan.digest:
         return None
     try:
-        dataset = open_dataset(store.url)
+        dataset = dataset_in(store)
     except ManifestError:
         return None
-    kept = _kept(store, plan)
+    kept = _kept(store, plan, there.names)
     return dataset.manifest if [kept.get(task.name) for task in plan.tasks] == list(dataset.shards) else None
 
 
@@ -151,12 +151,12 @@ def prepare(store: Store, plan: PackPlan, *, overwrite: bool) -> Prepared:
     # Not all of its shards are there, or this would not be called.
     store.delete(MANIFEST_NAME)
     return Prepared(
-        kept=_kept(store, plan) if same else {},
+        kept=_kept(store, plan, there.names) if same else {},
         replaced_unfinished=bool(there.names) and not there.has_manifest and not same,
     )
 
 
-def tidy(store: LocalStore) -> None:
+def tidy(store: Store) -> None:
     """Delete what a run that was killed after its last shard left beside a finished data set."""
     if store.size(UNFINISHED_NAME) is not None or store.has_temporary():
         with store.lock():
@@ -188,15 +188,14 @@ def _write_unfinished(store: Store, plan: str | None, splits: set[str] | frozens
         writer.write(json.dumps({"plan": plan, "splits": sorted(splits)}).encode())
 
 
-def _kept(store: Store, plan: PackPlan) -> dict[str, ShardRow]:
-    return {task.name: row for task in plan.tasks if (row := _kept_row(store, task)) is not None}
+def _kept(store: Store, plan: PackPlan, names: frozenset[str]) -> dict[str, ShardRow]:
+    there = [task for task in plan.tasks if {task.name, table_name(task.name)} <= names]
+    return {task.name: row for task in there if (row := _kept_row(store, task)) is not None}
 
 
 def _kept_row(store: Store, task: ShardTask) -> ShardRow | None:
     """The row of a shard that is there whole: its table, which is written after it, and the shard at its length."""
     name = table_name(task.name)
-    if store.size(name) is None:
-        return None
     try:
         data = store.read(name)
         row = row_in_table(data, name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from shardkit.errors import PackError, ShardkitError
+from shardkit.errors import ConfigError, PackError, ShardkitError
 from shardkit.machine import usable_cores
 from shardkit.manifest import FieldInfo, Manifest, ShardRow, ShardTable, SplitInfo
 from shardkit.manifest.manifest import MANIFEST_NAME
@@ -19,7 +19,7 @@ from shardkit.packer.engines.local import LocalWorkers
 from shardkit.packer.listing import Listing
 from shardkit.packer.options import ClassFrom, PackOptions
 from shardkit.packer.plan import PackPlan, make_plan
-from shardkit.storage import open_store
+from shardkit.storage import LocalStore, Place, StoreOptions
 from shardkit.units import whole_number
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
     from shardkit.codecs.colors import ColorMode
     from shardkit.packer.pictures import Check, PictureOptions, StoreAs
-    from shardkit.storage import LocalStore, Store
+    from shardkit.storage import Store
 
 __all__ = ["PackResult", "pack"]
 
+_WRITABLE = "Name a folder, or a bucket: s3://, gs:// or az://"
 _LABEL = FieldInfo(kind="class", extensions=("cls",))
 _IMAGE = FieldInfo(kind="image", extensions=("jpg", "png", "webp", "gif", "bmp", "tif", "ppm", "jp2", "avif"))
 
@@ -85,6 +86,9 @@ def pack(
     label_column: str | None = None,
     root: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
+    storage_options: Mapping[str, str] | None = None,
+    retries: int = 8,
+    timeout: float = 30.0,
 ) -> PackResult:
     """Pack labelled pictures into tar shards.
 
@@ -94,7 +98,8 @@ def pack(
     Args:
         source: A folder of class folders, or a table (.csv, .tsv, .jsonl, .parquet) that names pictures and labels.
         dest: The folder of the data set to be made: missing, empty, or an unfinished data set, which is gone on with
-            where it is of this same plan and else replaced. Not inside the source.
+            where it is of this same plan and else replaced. Not inside the source. Or a place in a bucket: ``s3://``,
+            ``gs://`` or ``az://``.
         split: Fractions by name: ``{"train": 0.9, "val": 0.1}`` or ``"train=0.9,val=0.1"``; one split, ``train``,
             without it. A picture's split follows from its path and the seed alone.
         stratify: Cut each class at the exact proportions.
@@ -123,6 +128,9 @@ def pack(
         label_column: For a table: the column of labels, where its name is not a usual one.
         root: For a table: the folder that paths are relative to; the table's own without it.
         progress: Whether to show a progress bar on standard error; only on a terminal without it.
+        storage_options: For a bucket: credentials, endpoint and the like, see `StoreOptions`.
+        retries: For a bucket: how many times a request is tried again.
+        timeout: For a bucket: seconds in which the server must answer.
 
     Returns:
         What was done.
@@ -146,8 +154,12 @@ def pack(
     if workers is not None:
         whole_number("workers", workers, 1)
     # What is wrong with the destination is said before a source of a million files is listed.
-    target = open_store(dest)
-    listing.refuse_nested(target.folder)
+    place = Place(dest, StoreOptions(storage_options=storage_options or {}, retries=retries, timeout=timeout))
+    target = place.open()
+    if isinstance(target, LocalStore):
+        listing.refuse_nested(target.folder)
+    if target.read_only:
+        raise ConfigError("web servers are only read from", setting="dest", value=target.url, advice=_WRITABLE)
     survey(target)
     with _no_collecting():
         found = listing.read()
@@ -162,7 +174,7 @@ def pack(
         # The workers go first, then what they left behind, then the lock.
         with target.lock(), _tidied(target), contextlib.closing(engine):
             prepared = prepare(target, plan, overwrite=overwrite)
-            rows = _run(plan, target, prepared.kept, options.pictures, engine, progress)
+            rows = _run(plan, place, prepared.kept, options.pictures, engine, progress)
             manifest = _finish(target, plan, options, rows)
     return PackResult(
         dest=target.url, manifest=manifest, num_kept_shards=len(prepared.kept),
@@ -183,7 +195,7 @@ def _no_collecting() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _tidied(store: LocalStore) -> Iterator[None]:
+def _tidied(store: Store) -> Iterator[None]:
     """Workers that were stopped, or died, leave the shard they were at under a temporary name."""
     try:
         yield
@@ -193,7 +205,7 @@ def _tidied(store: LocalStore) -> Iterator[None]:
 
 def _run(
     plan: PackPlan,
-    store: Store,
+    place: Place,
     kept: dict[str, ShardRow],
     pictures: PictureOptions,
     engine: LocalWorkers,
@@ -206,7 +218,7 @@ def _run(
     failures: list[str] = []
     first: ShardkitError | None = None
     with _Bar(total, done, disable=None if progress is None else not progress) as bar:
-        for outcome in engine.run(todo, store.url, pictures, bar.add):
+        for outcome in engine.run(todo, place, pictures, bar.add):
             if isinstance(outcome, ShardRow):
                 rows[outcome.name] = outcome
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,6 @@ from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.samples import FieldColumns, SampleTable
 from shardkit.manifest.shards import ShardRow, table_name
 from shardkit.packer.pictures import stored_picture
-from shardkit.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shardkit.codecs.header import ImageHeader
     from shardkit.packer.pictures import PictureOptions, StoredPicture
     from shardkit.packer.plan import ShardTask, TaskItem
-    from shardkit.storage import Writer
+    from shardkit.storage import Place, Store, Writer
 
 __all__ = ["FIELDS", "pack_shard"]
 
@@ -36,7 +36,7 @@ _SMALL_BYTES = 4096
 
 
 def pack_shard(
-    task: ShardTask, dest: str, pictures: PictureOptions, on_progress: Callable[[int, int], None] | None = None
+    task: ShardTask, dest: Place, pictures: PictureOptions, on_progress: Callable[[int, int], None] | None = None
 ) -> ShardRow:
     """Pack one shard and its table.
 
@@ -44,7 +44,7 @@ def pack_shard(
 
     Args:
         task: What to pack.
-        dest: The data set's URL.
+        dest: Where the data set goes.
         pictures: What becomes of each picture.
         on_progress: Called now and then with the pictures and bytes done since the last call.
 
@@ -55,10 +55,16 @@ def pack_shard(
         PackError: Pictures of this shard cannot be packed; nothing is written under the shard's name.
         StorageError: The shard cannot be written.
     """
-    store = open_store(dest)
+    with contextlib.closing(dest.open()) as store:
+        return _pack_into(store, task, pictures, on_progress or (lambda _pictures, _bytes: None))
+
+
+def _pack_into(
+    store: Store, task: ShardTask, pictures: PictureOptions, on_progress: Callable[[int, int], None]
+) -> ShardRow:
     with store.write(task.name) as writer:
         blocks = BlockHasher() if pictures.store == "raw" else None
-        shard = _ShardWriter(writer, blocks, on_progress or (lambda _pictures, _bytes: None))
+        shard = _ShardWriter(writer, blocks, on_progress)
         failures = []
         for item in task.items:
             try:

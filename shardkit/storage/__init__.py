@@ -3,8 +3,8 @@
 `open_store` gives a `Store`; what else a store can do is told by the small protocols beside it.
 """
 
-from shardkit.storage.base import HasPaths, Store, Writer
+from shardkit.storage.base import FetchesAhead, HasPaths, Store, Writer
 from shardkit.storage.local import LocalStore
-from shardkit.storage.urls import open_store
+from shardkit.storage.urls import Place, StoreOptions, open_store
 
-__all__ = ["HasPaths", "LocalStore", "Store", "Writer", "open_store"]
+__all__ = ["FetchesAhead", "HasPaths", "LocalStore", "Place", "Store", "StoreOptions", "Writer", "open_store"]

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["HasPaths", "Store", "Writer"]
+__all__ = ["FetchesAhead", "HasPaths", "Store", "Writer"]
 
 
 class Writer(Protocol):
@@ -33,10 +35,15 @@ class Writer(Protocol):
 class Store(Protocol):
     """Named objects below one URL. Every failure is a `StorageError`; a missing object is one too."""
 
-    url: str
+    url: str  # as it may be shown
+    read_only: bool
 
     def read(self, name: str) -> bytes:
         """The whole of an object."""
+        ...
+
+    def read_if_there(self, name: str, most_bytes: int) -> bytes | None:
+        """The whole of an object, or ``None`` where there is none; an error if it is longer than ``most_bytes``."""
         ...
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
@@ -59,6 +66,22 @@ class Store(Protocol):
         """Delete an object; nothing happens where there is none."""
         ...
 
+    def has_temporary(self) -> bool:
+        """Whether writers that are at work, or were killed, left something that has no name yet."""
+        ...
+
+    def delete_temporary(self) -> None:
+        """Delete that. Only for the one who holds the lock."""
+        ...
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the place as the only one who writes there; a `ConfigError` if another does."""
+        ...
+
+    def close(self) -> None:
+        """Let go of threads and connections; using it again is possible."""
+        ...
+
 
 @runtime_checkable
 class HasPaths(Protocol):
@@ -66,4 +89,13 @@ class HasPaths(Protocol):
 
     def path(self, name: str) -> Path:
         """The file that holds an object."""
+        ...
+
+
+@runtime_checkable
+class FetchesAhead(Protocol):
+    """A store that many objects can be asked of at once."""
+
+    def start_read(self, name: str, most_bytes: int) -> Future[bytes | None]:
+        """As `Store.read_if_there`, beside everything else; cancelling the future calls it off."""
         ...

@@ -29,6 +29,8 @@ class LocalStore:
         folder: The folder; made when the first object is written.
     """
 
+    read_only = False
+
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.url = str(folder)
@@ -47,6 +49,16 @@ class LocalStore:
         """The whole of an object."""
         with self._errors(name, "read"):
             return self.path(name).read_bytes()
+
+    def read_if_there(self, name: str, most_bytes: int) -> bytes | None:
+        """The whole of an object that is no longer than ``most_bytes``, or ``None`` where there is none."""
+        size = self.size(name)
+        if size is not None and size > most_bytes:
+            raise StorageError(
+                f"it has {size} bytes where at most {most_bytes} were expected", url=str(self.path(name)),
+                operation="read",
+            )  # fmt: skip
+        return None if size is None else self.read(name)
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes of an object, or a `StorageError`."""
@@ -116,6 +128,9 @@ class LocalStore:
         finally:
             with self._errors("", "unlock"):
                 held.release()
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
     @contextlib.contextmanager
     def _errors(self, name: str, operation: str) -> Iterator[None]:

@@ -4,43 +4,153 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from shardkit.errors import ConfigError
+from shardkit.redact import redacted
+from shardkit.storage.attempts import RetryPolicy
 from shardkit.storage.local import LocalStore
 
-__all__ = ["open_store"]
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+    from shardkit.storage.base import Store
+    from shardkit.storage.client import Client
+
+__all__ = ["Place", "StoreOptions", "open_store"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CLOUD = frozenset({"s3", "gs", "az"})
+_NO_SECRETS = frozenset({"allow_http", "endpoint", "region", "bucket", "account_name", "use_emulator", "use_ssl"})
 
 
-def open_store(url: str | os.PathLike[str]) -> LocalStore:
-    """The store behind a path or a ``file://`` URL.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions:
+    """How to reach what is not on this machine.
+
+    Attributes:
+        storage_options: For ``s3``, ``gs`` and ``az`` what obstore calls its configuration: ``access_key_id``,
+            ``secret_access_key``, ``endpoint``, ``region``, ``account_name`` ..., and ``allow_http``; without
+            credentials among them, obstore looks where each service's own tools look. For ``http`` and ``https``:
+            headers.
+        retries: How many times a request is tried again.
+        timeout: Seconds in which a server must answer.
+    """
+
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    retries: int = 8
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        RetryPolicy(retries=self.retries, timeout=self.timeout)
+        options = self.storage_options
+        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+            raise ConfigError("storage_options must be a mapping of texts to texts", setting="storage_options")
+        texts = dict(map(_as_option, options.items()))
+        object.__setattr__(self, "storage_options", texts)
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """How patient to be."""
+        return RetryPolicy(retries=self.retries, timeout=self.timeout)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be shown."""
+        return tuple(value for name, value in self.storage_options.items() if name.lower() not in _NO_SECRETS)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a data set lies, and how to get there: what other processes need to open it too.
+
+    Attributes:
+        url: A path or URL, secrets and all.
+        options: How to reach what is not on this machine.
+    """
+
+    url: str | os.PathLike[str] = field(repr=False)
+    options: StoreOptions = field(default_factory=StoreOptions, repr=False)
+
+    def open(self) -> Store:
+        """The store there, see `open_store`."""
+        return open_store(self.url, self.options)
+
+
+def open_store(url: str | os.PathLike[str], options: StoreOptions | None = None) -> Store:
+    """The store behind a path or a URL.
 
     Args:
-        url: A path of this machine, or ``file:///...``.
+        url: A path of this machine, or a URL: ``file``, ``http``, ``https``, ``s3``, ``gs`` or ``az``.
+        options: How to reach what is not on this machine.
 
     Returns:
-        The store. Nothing is read or made yet.
+        The store. Nothing is asked for, read or made yet.
 
     Raises:
-        ConfigError: It is no path, or the URL's scheme is not one that shardkit reads.
+        ConfigError: It is no path, or the URL's scheme is not one that shardkit reads, or an option is wrong.
     """
     text = _as_text(url)
-    if _SCHEME.match(text) is None:
+    found = _SCHEME.match(text)
+    if found is None:
         return LocalStore(text)
+    scheme = found[1].lower()
+    if scheme not in {"file", "http", "https", *_CLOUD}:
+        raise ConfigError(
+            f"shardkit does not read {scheme}:// URLs", setting="url", value=f"{scheme}://…",
+            advice="Give a path, or a file://, http(s)://, s3://, gs:// or az:// URL",
+        )  # fmt: skip
     try:
         parts = urlsplit(text)
+        _ = parts.port
     except ValueError as exc:
-        raise ConfigError(f"not a URL: {exc}", setting="url", value=text) from exc
-    if parts.scheme != "file":
-        raise ConfigError(
-            f"shardkit does not read {parts.scheme}:// URLs", setting="url", value=f"{parts.scheme}://…",
-            advice="Give a path or a file:// URL",
-        )  # fmt: skip
+        raise ConfigError(f"not a URL: {redacted(exc)}", setting="url", value=redacted(text)) from None
+    if scheme == "file":
+        return _local(parts, text)
+    return _remote(text, parts, options or StoreOptions())
+
+
+def _local(parts: SplitResult, text: str) -> LocalStore:
     if parts.netloc not in {"", "localhost"}:
         raise ConfigError("a file:// URL names no host", setting="url", value=text, advice="Write file:///path")
     return LocalStore(_as_text(unquote(parts.path)))
+
+
+def _remote(text: str, parts: SplitResult, options: StoreOptions) -> Store:
+    from shardkit.storage.remote import RemoteStore
+
+    shown = redacted(text, options.secrets)
+    if not parts.hostname:
+        what = "names no bucket" if parts.scheme in _CLOUD else "names no host"
+        raise ConfigError(f"the URL {what}", setting="url", value=shown)
+    client: Client
+    if parts.scheme in _CLOUD:
+        from shardkit.storage.cloud import CloudClient
+
+        if parts.query or parts.fragment or parts.username or parts.password:
+            raise ConfigError(
+                f"a URL of {parts.scheme}:// is a bucket and a path", setting="url", value=shown,
+                advice="Give credentials as storage_options or in the environment",
+            )  # fmt: skip
+        client = CloudClient(text, options.storage_options, options.policy, options.secrets)
+    else:
+        from shardkit.storage.http import HttpClient
+
+        secrets = (*options.secrets, *(text for text in (parts.password, parts.query) if text))
+        client = HttpClient(text, options.storage_options, secrets)
+    return RemoteStore(shown, client, options.policy, read_only=parts.scheme not in _CLOUD)
+
+
+def _as_option(option: tuple[str, object]) -> tuple[str, str]:
+    name, value = option
+    if isinstance(value, bool):
+        return name, str(value).lower()
+    if not isinstance(value, str):
+        raise ConfigError(f"storage option {name} must be text", setting="storage_options")
+    return name, value
 
 
 def _as_text(url: str | os.PathLike[str]) -> str:

@@ -77,7 +77,7 @@ def test_a_manifest_that_was_edited_is_refused_by_all(dataset, tmp_path):
 def test_a_manifest_that_is_far_too_large_is_not_read(dataset, tmp_path):
     with (tmp_path / "manifest.json").open("wb") as file:
         file.truncate(1 << 40)
-    assert "1099511627776 bytes are too many" in one_line_of(run("info", tmp_path))
+    assert "1099511627776 bytes where at most" in one_line_of(run("info", tmp_path))
 
 
 def test_it_says_that_an_unfinished_run_was_replaced(dataset, tmp_path):

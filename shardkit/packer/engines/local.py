@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shardkit.manifest import ShardRow
     from shardkit.packer.pictures import PictureOptions
     from shardkit.packer.plan import ShardTask
+    from shardkit.storage import Place
 
 __all__ = ["LocalWorkers"]
 
@@ -52,13 +53,13 @@ class LocalWorkers:
             self._processes.append(_started(code))
 
     def run(
-        self, tasks: Sequence[ShardTask], dest: str, pictures: PictureOptions, on_progress: Callable[[int, int], None]
+        self, tasks: Sequence[ShardTask], dest: Place, pictures: PictureOptions, on_progress: Callable[[int, int], None]
     ) -> Iterator[ShardRow | ShardkitError]:
         """Pack shards, once.
 
         Args:
             tasks: The shards.
-            dest: The data set's URL.
+            dest: Where the data set goes.
             pictures: What becomes of each picture.
             on_progress: Called with the pictures and bytes done since the last call, in this thread.
 
@@ -110,7 +111,7 @@ class LocalWorkers:
 class _Pool:
     """Worker processes, each with a thread that feeds it; tasks are handed out one at a time."""
 
-    def __init__(self, tasks: Sequence[ShardTask], dest: str, pictures: PictureOptions) -> None:
+    def __init__(self, tasks: Sequence[ShardTask], dest: Place, pictures: PictureOptions) -> None:
         self._tasks: queue.SimpleQueue[ShardTask | None] = queue.SimpleQueue()
         for task in tasks:
             self._tasks.put(task)

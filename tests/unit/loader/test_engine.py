@@ -9,7 +9,7 @@ from shardkit.loader import engine
 
 
 def OrderedWork(jobs, *, threads, ahead, on_idle=lambda: None):
-    return engine.OrderedWork(jobs, threads=threads, ahead=ahead, on_idle=on_idle)
+    return engine.OrderedWork(jobs, threads=threads, ahead=ahead, on_idle=on_idle, on_abandon=lambda: None)
 
 
 class Counted:

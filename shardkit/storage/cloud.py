@@ -1,0 +1,173 @@
+"""Reading from and writing to object stores, through obstore."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from shardkit.errors import ConfigError
+from shardkit.redact import redacted
+from shardkit.storage.attempts import FailedError, MissingError, TakenError, TemporaryError
+from shardkit.storage.client import Client, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from shardkit.storage.attempts import RetryPolicy
+
+__all__ = ["CloudClient"]
+
+_PART_BYTES = 8 * 2**20
+_PARTS_AT_ONCE = 4
+_STATUS = re.compile(r"status(?: code)?:? (\d{3})|\b(\d{3}) (?:[A-Z][a-z]+ ?)+")
+_FOR_GOOD = ("certificate", "UnknownIssuer", "scheme is not allowed", "not allowed", "builder error", "InvalidUri")
+
+
+class CloudClient(Client):
+    """A prefix of a bucket or container.
+
+    Args:
+        url: ``s3://bucket/prefix``, ``gs://`` or ``az://``.
+        options: As obstore names them, credentials among them; ``allow_http``.
+        policy: How patient to be.
+        secrets: What must not be shown.
+
+    Raises:
+        ConfigError: An option is wrong.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, str], policy: RetryPolicy, secrets: tuple[str, ...]) -> None:
+        self._secrets = secrets
+        # Requests that read are tried again one by one, with the time each takes in view; an upload has to be tried
+        # again from within.
+        self._reading = self._store(url, options, policy, retries=0)
+        self._writing = self._store(url, options, policy, retries=policy.retries)
+
+    def _store(self, url: str, options: Mapping[str, str], policy: RetryPolicy, *, retries: int) -> Any:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+
+        config = dict(options)
+        longest = timedelta(seconds=policy.timeout * (retries + 1))
+        client: dict[str, Any] = {"timeout": timedelta(days=1), "read_timeout": timedelta(seconds=policy.timeout)}
+        if config.pop("allow_http", "false").lower() in ("1", "true", "yes"):
+            client["allow_http"] = True
+        try:
+            return from_url(  # type: ignore[call-overload]
+                url, config=config, client_options=client,
+                retry_config={"max_retries": retries, "retry_timeout": longest},
+            )  # fmt: skip
+        except (BaseError, ValueError, TypeError) as exc:
+            raise ConfigError(
+                f"a storage option is wrong: {redacted(exc, self._secrets)}", setting="storage_options",
+            ) from None  # fmt: skip
+
+    async def get(self, name: str, start: int, stop: int) -> Reply:
+        """Bytes of an object."""
+        import obstore
+
+        try:
+            result = await obstore.get_async(self._reading, name, options={"range": (start, stop)})
+            data = await result.bytes_async()
+        except Exception as exc:  # noqa: BLE001 (told apart there)
+            self._fail(exc)
+        size = int(result.meta["size"])
+        if tuple(result.range) != (start, min(stop, size)) or len(data) != min(stop, size) - start:
+            raise TemporaryError(f"bytes {start} to {stop} were asked for, and {len(data)} others came")
+        return Reply(memoryview(data), size, result.meta["e_tag"])
+
+    async def get_whole(self, name: str, most_bytes: int) -> Reply:
+        """An object."""
+        import obstore
+
+        try:
+            result = await obstore.get_async(self._reading, name)
+            size = int(result.meta["size"])
+            if size > most_bytes:
+                raise FailedError(f"it has {size} bytes where at most {most_bytes} were expected")
+            data = await result.bytes_async()
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+        if len(data) != size:
+            raise TemporaryError(f"{len(data)} bytes came of {size}")
+        return Reply(memoryview(data), size, result.meta["e_tag"])
+
+    async def size(self, name: str) -> int:
+        """An object's length."""
+        import obstore
+
+        try:
+            return int((await obstore.head_async(self._reading, name))["size"])
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+
+    async def names(self) -> list[str]:
+        """The objects."""
+        import obstore
+
+        try:
+            found = await obstore.list_with_delimiter_async(self._reading)
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+        return [entry["path"].rpartition("/")[2] for entry in found["objects"]]
+
+    async def put(self, name: str, data: bytes, *, replacing: str | None = None, create: bool = False) -> str | None:
+        """Write a small object."""
+        import obstore
+
+        mode: Any = "overwrite"
+        if create:
+            mode = "create"
+        elif replacing is not None:
+            mode = {"e_tag": replacing}
+        try:
+            result = await obstore.put_async(self._writing, name, data, mode=mode, use_multipart=False)
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+        return result["e_tag"]
+
+    async def upload(self, name: str, parts: AsyncIterator[bytes]) -> None:
+        """Write an object as it is being made."""
+        import obstore
+
+        try:
+            await obstore.put_async(
+                self._writing, name, parts, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+            )
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+
+    async def delete(self, name: str) -> None:
+        """Delete an object."""
+        import obstore
+
+        try:
+            await obstore.delete_async(self._writing, name)
+        except FileNotFoundError:
+            return
+        except Exception as exc:  # noqa: BLE001
+            self._fail(exc)
+
+    async def close(self) -> None:
+        """Nothing: obstore closes connections when the store is dropped."""
+
+    def _fail(self, exc: Exception) -> NoReturn:
+        """Say which of our failures one of obstore's is, without what must not be shown."""
+        from obstore import exceptions
+
+        if isinstance(exc, FailedError):
+            raise exc
+        what = " ".join(redacted(exc, self._secrets).split("\n\nDebug source:")[0].split())
+        if isinstance(exc, exceptions.NotFoundError | FileNotFoundError):
+            raise MissingError("there is nothing there") from None
+        if isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+            raise FailedError(f"access is refused: {what}", "Check the credentials and what they allow") from None
+        if isinstance(exc, exceptions.AlreadyExistsError | exceptions.PreconditionError):
+            raise TakenError("the object is there already, or is another than before") from None
+        if not isinstance(exc, exceptions.GenericError):
+            raise FailedError(what) from None
+        status = next((int(number) for found in _STATUS.findall(what) for number in found if number), 0)
+        if (400 <= status < 500 and status not in (408, 429)) or any(word in what for word in _FOR_GOOD):
+            raise FailedError(what) from None
+        raise TemporaryError(what) from None

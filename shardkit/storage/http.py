@@ -1,0 +1,185 @@
+"""Reading from a plain web server: ranged GETs, with everything in the reply checked.
+
+Not obstore's HTTP store: it neither tells when a server asks to wait (Retry-After), nor limits redirects to what is
+safe, and it shows users, passwords and signed queries in its errors.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+
+from shardkit.redact import redacted
+from shardkit.storage.attempts import FailedError, MissingError, TemporaryError
+from shardkit.storage.client import Client, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import aiohttp
+
+__all__ = ["HttpClient"]
+
+_MOST_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_DENIED = {401: "who is asking is not known", 403: "access is refused", 407: "the proxy asks for a password"}
+
+
+class HttpClient(Client):
+    """A folder of a web server.
+
+    Args:
+        url: Its URL, with a user and password, or a query that every request is to have, if need be.
+        headers: Sent with every request to this server, and to no other that it leads to.
+        secrets: What must not be shown.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str], secrets: tuple[str, ...]) -> None:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        self._base = parts._replace(netloc=host, path=parts.path.rstrip("/") + "/", fragment="")
+        self._secrets = secrets
+        self._headers = dict(headers)
+        self._user = (unquote(parts.username or ""), unquote(parts.password or ""))
+        self._session: aiohttp.ClientSession | None = None
+
+    async def get(self, name: str, start: int, stop: int) -> Reply:
+        """Bytes of an object."""
+        async with await self._request("GET", name, {"Range": f"bytes={start}-{stop - 1}"}) as reply:
+            if reply.status != 206:
+                raise FailedError(
+                    f"the server ignores ranges (status {reply.status}), so shards cannot be read in parts",
+                    "Serve them by one that answers ranged requests",
+                )
+            found = _RANGE.fullmatch(reply.headers.get("Content-Range", ""))
+            if found is None or (int(found[1]), int(found[2]) + 1) != (start, min(stop, int(found[3]))):
+                raise FailedError(f"bytes {start} to {stop} were asked for, and the server sends others")
+            data = await self._body(reply, stop - start)
+            return Reply(memoryview(data), int(found[3]), reply.headers.get("ETag"))
+
+    async def get_whole(self, name: str, most_bytes: int) -> Reply:
+        """An object."""
+        async with await self._request("GET", name, {}) as reply:
+            data = await self._body(reply, most_bytes)
+            return Reply(memoryview(data), len(data), reply.headers.get("ETag"))
+
+    async def size(self, name: str) -> int:
+        """An object's length."""
+        async with await self._request("HEAD", name, {}) as reply:
+            length: int | None = reply.content_length
+            if length is None:
+                raise FailedError("the server does not tell how long it is")
+            return length
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _request(self, method: str, name: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """Ask, following redirects; the reply's status is one of success."""
+        import aiohttp
+
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0)  # what is in flight is counted elsewhere
+            timeout = aiohttp.ClientTimeout(total=None)  # the same
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            )
+        url = urlunsplit(self._base._replace(path=self._base.path + quote(name)))
+        for _ in range(_MOST_REDIRECTS + 1):
+            try:
+                reply = await self._session.request(
+                    method, url, headers={"Accept-Encoding": "identity", **self._own(url), **headers},
+                    allow_redirects=False,
+                )  # fmt: skip
+            except (aiohttp.ClientError, OSError, ValueError) as exc:
+                self._fail(exc)
+            if reply.status not in _REDIRECTS:
+                break
+            reply.release()
+            url = self._next(url, reply.headers.get("Location", ""))
+        else:
+            raise FailedError(f"more than {_MOST_REDIRECTS} redirects")
+        if reply.status not in (200, 206):
+            reply.release()
+            _refuse(reply.status, reply.headers.get("Retry-After"))
+        return reply
+
+    def _own(self, url: str) -> dict[str, str]:
+        """The headers that only this server may see."""
+        if urlsplit(url)[:2] != self._base[:2]:
+            return {}
+        if not any(self._user):
+            return self._headers
+        from aiohttp import BasicAuth
+
+        return {**self._headers, "Authorization": BasicAuth(*self._user).encode()}
+
+    def _next(self, url: str, location: str) -> str:
+        """Where a redirect leads."""
+        target = urljoin(url, location)
+        before, after = urlsplit(url), urlsplit(target)
+        if not location or after.scheme not in ("http", "https") or not after.hostname:
+            raise FailedError(f"the server leads to {redacted(target, self._secrets)}, which is no web address")
+        if before.scheme == "https" and after.scheme != "https":
+            raise FailedError("the server leads from https to http, where anybody may listen")
+        return target
+
+    async def _body(self, reply: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+        """The body, of the length that the server announced and no longer than wanted."""
+        import aiohttp
+
+        if reply.headers.get("Content-Encoding", "identity") != "identity":
+            raise FailedError(
+                f"the server sends it compressed ({reply.headers['Content-Encoding']}) without being asked"
+            )
+        length = reply.content_length
+        if length is not None and length > most_bytes:
+            raise FailedError(f"the server sends {length} bytes where at most {most_bytes} were expected")
+        body = bytearray()
+        try:
+            async for piece in reply.content.iter_any():
+                body += piece
+                if len(body) > most_bytes:
+                    raise FailedError(f"the server sends more than the {most_bytes} bytes that were expected")
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            self._fail(exc)
+        return bytes(body)
+
+    def _fail(self, exc: Exception) -> NoReturn:
+        from aiohttp import ClientConnectorCertificateError, ClientConnectorSSLError, ClientSSLError, InvalidURL
+
+        what = redacted(f"{type(exc).__name__}: {exc}", self._secrets)
+        if isinstance(exc, ClientConnectorCertificateError | ClientConnectorSSLError | ClientSSLError | InvalidURL):
+            raise FailedError(what) from None
+        raise TemporaryError(what) from None
+
+
+def _refuse(status: int, retry_after: str | None) -> NoReturn:
+    """Say what a status that is no success means."""
+    if status in (404, 410):
+        raise MissingError(f"there is nothing there (status {status})")
+    if status in _DENIED:
+        raise FailedError(f"{_DENIED[status]} (status {status})", "Check the credentials")
+    if status in _TEMPORARY:
+        raise TemporaryError(f"the server answers with status {status}", _seconds(retry_after))
+    raise FailedError(f"the server answers with status {status}")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """What a Retry-After header says: seconds, or a date."""
+    if retry_after is None:
+        return None
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
+        return None

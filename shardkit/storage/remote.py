@@ -1,0 +1,299 @@
+"""Objects of a server, behind the same protocol as files."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from shardkit.errors import ConfigError, StorageError
+from shardkit.storage.attempts import FailedError, MissingError, attempted
+from shardkit.storage.io_thread import IoThread
+from shardkit.storage.object_lock import LOCK_NAME, ObjectLock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+    from concurrent.futures import Future
+    from types import TracebackType
+
+    from shardkit.storage.attempts import RetryPolicy
+    from shardkit.storage.client import Client, Reply
+
+__all__ = ["RemoteStore"]
+
+_MOST_BYTES = 2**30  # of an object that is read at once
+_PART_BYTES = 8 * 2**20  # an object up to this size goes in one request
+T = TypeVar("T")
+
+
+class RemoteStore:
+    """A place of a server. Safe to use from several threads; it keeps a thread of its own only while it is used.
+
+    Args:
+        url: Its URL as it may be shown.
+        client: Makes requests.
+        policy: How patient to be.
+        read_only: Whether nothing can be written there.
+    """
+
+    def __init__(self, url: str, client: Client, policy: RetryPolicy, *, read_only: bool = False) -> None:
+        self.url = url
+        self.read_only = read_only
+        self._client = client
+        self._policy = policy
+        self._io = IoThread(client.close)
+
+    def read(self, name: str) -> bytes:
+        """The whole of an object."""
+        data = self.read_if_there(name, _MOST_BYTES)
+        if data is None:
+            raise StorageError("there is no such object", url=self._shown(name), operation="read")
+        return data
+
+    def read_if_there(self, name: str, most_bytes: int) -> bytes | None:
+        """The whole of an object that is no longer than ``most_bytes``, or ``None`` where there is none."""
+        return self.start_read(name, most_bytes).result()
+
+    def start_read(self, name: str, most_bytes: int) -> Future[bytes | None]:
+        """As `read_if_there`, beside everything else; cancelling the future calls it off."""
+        return self._io.submit(self._read_if_there(name, most_bytes))
+
+    async def _read_if_there(self, name: str, most_bytes: int) -> bytes | None:
+        try:
+            return await self.fetch_whole(name, most_bytes)
+        except FailedError as exc:
+            raise self.failed(exc, name, "read") from None
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes of an object, or a `StorageError`."""
+        reply = self.do(self.fetch(name, offset, offset + length), name, "read")
+        if len(reply.data) != length:
+            raise StorageError(
+                f"{len(reply.data)} bytes instead of {length} at offset {offset}",
+                url=self._shown(name), operation="read",
+            )  # fmt: skip
+        return bytes(reply.data)
+
+    def size(self, name: str) -> int | None:
+        """An object's length in bytes, or ``None`` where there is no such object."""
+        self._check(name)
+        try:
+            return self.do(self.fetch_size(name), name, "look at")
+        except _MissingObjectError:
+            return None
+
+    def names(self) -> Iterator[str]:
+        """The objects directly below the URL, but for a lock."""
+        found = self.do(attempted(self._policy, 0, self._client.names), "", "list")
+        return iter([name for name in found if name and name != LOCK_NAME])
+
+    def write(self, name: str) -> RemoteWriter:
+        """Start writing an object."""
+        self._check(name)
+        return RemoteWriter(self, name)
+
+    def delete(self, name: str) -> None:
+        """Delete an object; nothing happens where there is none."""
+        self._check(name)
+        with contextlib.suppress(_MissingObjectError):
+            self.do(attempted(self._policy, 0, lambda: self._client.delete(name)), name, "delete")
+
+    def has_temporary(self) -> bool:
+        """Never: what is not whole is not seen."""
+        return False
+
+    def delete_temporary(self) -> None:
+        """There is nothing to delete."""
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the place as the only one who writes there.
+
+        Raises:
+            ConfigError: Another run holds it.
+            StorageError: It cannot be locked.
+        """
+        held = ObjectLock(self._client, self._policy, self.url)
+        renewing = self.do(held.acquire(), LOCK_NAME, "lock")
+        task = self._io.submit(renewing)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(CancelledError):
+                task.exception()
+            self.do(held.release(), LOCK_NAME, "unlock")
+
+    async def fetch(self, name: str, start: int, stop: int) -> Reply:
+        """Bytes of an object, tried again where that helps.
+
+        Raises:
+            FailedError: It does not.
+        """
+        return await attempted(self._policy, stop - start, lambda: self._client.get(name, start, stop))
+
+    async def fetch_whole(self, name: str, most_bytes: int) -> bytes | None:
+        """An object, or ``None`` where there is none.
+
+        Raises:
+            FailedError: It cannot be had.
+        """
+        self._check(name)
+        try:
+            reply = await attempted(self._policy, most_bytes, lambda: self._client.get_whole(name, most_bytes))
+        except MissingError:
+            return None
+        return bytes(reply.data)
+
+    async def fetch_size(self, name: str) -> int:
+        """An object's length in bytes.
+
+        Raises:
+            FailedError: It cannot be had.
+        """
+        return await attempted(self._policy, 0, lambda: self._client.size(name))
+
+    async def put(self, name: str, data: bytes) -> None:
+        """Write an object at once.
+
+        Raises:
+            FailedError: It cannot be written.
+        """
+        await attempted(self._policy, len(data), lambda: self._client.put(name, data))
+
+    async def upload(self, name: str, parts: AsyncIterator[bytes]) -> None:
+        """Write an object as its parts come.
+
+        Raises:
+            FailedError: It cannot be written; nothing is seen of it.
+        """
+        await self._client.upload(name, parts)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine beside everything else.
+
+        Args:
+            work: Something made of `fetch` and `fetch_whole`.
+
+        Returns:
+            What will hold its result; cancelling it calls the work off.
+        """
+        return self._io.submit(work)
+
+    def failed(self, exc: FailedError, name: str, operation: str = "read") -> StorageError:
+        """A failure as users see it."""
+        kind = _MissingObjectError if isinstance(exc, MissingError) else StorageError
+        return kind(f"cannot {operation}: {exc.what}", url=self._shown(name), operation=operation, advice=exc.advice)
+
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Call a function in the store's thread, if there is one. Takes no lock, and waits for nothing."""
+        self._io.call_soon(function)
+
+    def close(self) -> None:
+        """End the thread, if there is one. Using the store again starts another."""
+        self._io.close()
+
+    def _shown(self, name: str) -> str:
+        base, mark, query = self.url.partition("?")
+        return f"{base.rstrip('/')}/{name}{mark}{query}" if name else self.url
+
+    def _check(self, name: str) -> None:
+        if not name or name in {".", ".."} or "/" in name or "\0" in name:
+            raise ConfigError("an object's name must be a plain file name", setting="name", value=name)
+
+    def do(self, work: Coroutine[Any, Any, T], name: str, operation: str) -> T:
+        """Run a coroutine to its end.
+
+        Raises:
+            StorageError: It failed.
+        """
+        try:
+            return self._io.run(work)
+        except FailedError as exc:
+            raise self.failed(exc, name, operation) from None
+        except CancelledError:
+            raise StorageError("the store was closed", url=self._shown(name), operation=operation) from None
+
+
+class _MissingObjectError(StorageError):
+    """There is no such object."""
+
+
+class RemoteWriter:
+    """An object being uploaded in parts while it is made. Memory holds a few parts, whatever its size."""
+
+    def __init__(self, store: RemoteStore, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._part = bytearray()
+        self._num_bytes = 0
+        self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._upload: Future[None] | None = None
+        self._given_up = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        self._part += data
+        self._num_bytes += len(data)
+        if len(self._part) >= _PART_BYTES:
+            self._flush()
+
+    def write_all(self, pieces: Sequence[bytes]) -> None:
+        """Append bytes that lie in pieces."""
+        for piece in pieces:
+            self.write(piece)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._part.clear()
+            with contextlib.suppress(StorageError):
+                self._store.do(self._abort(), self._name, "write")
+        elif self._upload is None:
+            data = bytes(self._part)
+            self._store.do(self._store.put(self._name, data), self._name, "write")
+        else:
+            self._flush()
+            self._store.do(self._finish(), self._name, "write")
+
+    def _flush(self) -> None:
+        part, self._part = bytes(self._part), bytearray()
+        self._store.do(self._hand_over(part), self._name, "write")
+
+    async def _hand_over(self, part: bytes | None) -> None:
+        """Give a part to the upload, once it has room for it."""
+        if self._upload is None:
+            # Not a task of this coroutine's: the thread would not know that something is going on.
+            self._upload = self._store.start(self._store.upload(self._name, self._given()))
+        putting = asyncio.create_task(self._parts.put(part))
+        uploading = asyncio.wrap_future(self._upload)
+        await asyncio.wait({putting, uploading}, return_when=asyncio.FIRST_COMPLETED)
+        if uploading.done():
+            putting.cancel()
+            uploading.result()  # raises what went wrong
+
+    async def _given(self) -> AsyncIterator[bytes]:
+        while (part := await self._parts.get()) is not None:
+            yield part
+        if self._given_up:
+            raise FailedError("given up")
+
+    async def _finish(self) -> None:
+        await self._hand_over(None)
+        assert self._upload is not None
+        await asyncio.wrap_future(self._upload)
+        size = await self._store.fetch_size(self._name)
+        if size != self._num_bytes:
+            raise FailedError(f"{self._num_bytes} bytes were sent, and {size} have come there")
+
+    async def _abort(self) -> None:
+        if self._upload is not None:
+            self._given_up = True
+            await self._hand_over(None)
+            with contextlib.suppress(FailedError):
+                await asyncio.wrap_future(self._upload)
