@@ -11,12 +11,15 @@ Every error says what failed, where, and what to do::
       PackError                    pictures that could not be packed: failures
       StateError     (ValueError)  a saved position does not fit: setting, expected, found
 
-The place is kept in attributes (``None`` where unknown) and put into the message.
+The place is kept in attributes (``None`` where unknown) and put into the message. Whatever an error is made of has gone
+through `shardkit.redact.redacted`: no error holds a password, a signed query or a token.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, Self
+
+from shardkit.redact import redacted
 
 __all__ = [
     "CodecError",
@@ -47,11 +50,12 @@ class ShardkitError(Exception):
     places: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, what: str, *, advice: str = "", **place: object) -> None:
-        super().__init__(what)
-        self.what = what
-        self.advice = advice
+        self.what = redacted(what)
+        super().__init__(self.what)
+        self.advice = redacted(advice)
         for name in self.places:
-            setattr(self, name, place.pop(name, None))
+            value = place.pop(name, None)
+            setattr(self, name, redacted(value) if isinstance(value, str) else value)
         if place:
             raise TypeError(f"{type(self).__name__} knows no {', '.join(place)}")
 
@@ -66,7 +70,7 @@ class ShardkitError(Exception):
         """
         for name, value in place.items():
             if name in self.places and getattr(self, name) is None:
-                setattr(self, name, value)
+                setattr(self, name, redacted(value) if isinstance(value, str) else value)
         return self
 
     def __str__(self) -> str:
@@ -155,7 +159,7 @@ class PackError(ShardkitError):
 
     def __init__(self, what: str, failures: tuple[str, ...] = (), *, advice: str = "") -> None:
         super().__init__(what, advice=advice)
-        self.failures = failures
+        self.failures = tuple(map(redacted, failures))
 
     def __str__(self) -> str:
         lines = [f"  {line}" for line in self.failures[: self.SHOWN]]
@@ -181,5 +185,5 @@ class StateError(ShardkitError, ValueError):
 
 def _shown(value: object) -> str:
     """A value as it goes into a message: text with control characters escaped, never over 200 characters."""
-    text = repr(value) if not isinstance(value, str) or not value.isprintable() or not value else value
+    text = value if isinstance(value, str) and value and value.isprintable() else redacted(repr(value))
     return text if len(text) <= 200 else text[:200] + "…"

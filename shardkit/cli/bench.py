@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shardkit.cli.places import Dataset, StorageOption, store_options
+
 if TYPE_CHECKING:
     from shardkit.loader import Loader
     from shardkit.loader.config import LoaderOptions
@@ -27,7 +29,7 @@ _SHUFFLES: dict[Shuffle, Any] = {Shuffle.YES: True, Shuffle.NO: False, Shuffle.G
 
 
 def bench(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The folder that holds the data set.")],
+    dataset: Dataset,
     split: Annotated[str, typer.Option(metavar="NAME", help="The split.")] = "train",
     batch_size: Annotated[int, typer.Option(metavar="N", help="Samples in a batch.")] = 256,
     image_size: Annotated[
@@ -39,6 +41,7 @@ def bench(
     decode: Annotated[bool, typer.Option(help="Decode pictures, or only read and verify them.")] = True,
     threads: Annotated[int | None, typer.Option(metavar="N", help="Threads; the cores, or 1 with --no-decode.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long to load for.")] = 10.0,
+    storage_option: StorageOption = None,
 ) -> None:
     """Load a data set as fast as it goes, and say where the time goes and what would help.
 
@@ -47,11 +50,13 @@ def bench(
     from shardkit.loader import Loader
     from shardkit.manifest import read_manifest
 
-    is_raw = read_manifest(dataset).fields["image"].shape is not None
+    where = store_options(storage_option)
+    is_raw = read_manifest(dataset, where).fields["image"].shape is not None
     options: LoaderOptions = {
         "batch_size": batch_size, "image_size": image_size or (None if is_raw else (224, 224)),
         "shuffle": _SHUFFLES[shuffle], "antialias": antialias, "decode": decode, "threads": threads,
-        "drop_remainder": False,
+        "drop_remainder": False, "storage_options": where.storage_options, "retries": where.retries,
+        "timeout": where.timeout,
     }  # fmt: skip
     started = perf_counter()
     next(Loader(dataset, split, **options).batches())

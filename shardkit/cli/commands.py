@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from shardkit._version import __version__
 from shardkit.cli.bench import bench
 from shardkit.cli.order import explain, find
+from shardkit.cli.places import Dataset, Datasets, StorageOption, store_options, urls_of
 from shardkit.cli.stop import unwind_when_stopped
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["app"]
 
@@ -55,9 +59,6 @@ class ColorChoice(StrEnum):
     rgba = "rgba"
 
 
-DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="The folder that holds the data set.")]
-
-
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"shardkit {__version__}")
@@ -81,7 +82,7 @@ def pack(
         Path,
         typer.Argument(metavar="SRC", help="A folder of class folders, or a table: .csv, .tsv, .jsonl, .parquet."),
     ],
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="The folder of the data set to be made.")],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="Where it goes: a folder, or a URL (s3, gs, az).")],
     split: Annotated[
         str | None, typer.Option(metavar="NAME=FRACTION,…", help="Splits, such as train=0.9,val=0.1.")
     ] = None,
@@ -130,6 +131,7 @@ def pack(
     root: Annotated[
         Path | None, typer.Option(metavar="DIR", help="What the table's paths are relative to; its own folder.")
     ] = None,
+    storage_option: StorageOption = None,
 ) -> None:
     """Pack labelled pictures into tar shards.
 
@@ -138,6 +140,7 @@ def pack(
     from shardkit.cli.words import packed_words
     from shardkit.packer import pack as run_pack
 
+    where = store_options(storage_option)
     unwind_when_stopped(converts=False)
     result = run_pack(
         source, dest, split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples,
@@ -146,58 +149,70 @@ def pack(
         crop_to_aspect_ratio=crop_to_aspect_ratio, pad_to_aspect_ratio=pad_to_aspect_ratio,
         overwrite=overwrite, class_from=class_from.value, follow_symlinks=follow_symlinks,
         path_column=path_column, label_column=label_column, root=root,
+        storage_options=where.storage_options, retries=where.retries, timeout=where.timeout,
     )  # fmt: skip
     typer.echo(packed_words(result))
 
 
 @app.command()
 def info(
-    dataset: DatasetArgument,
+    dataset: Datasets,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     classes: Annotated[
         bool, typer.Option("--classes", help="Count classes, picture formats and sizes too: reads every sample table.")
     ] = False,
+    storage_option: StorageOption = None,
 ) -> None:
     """Say what is in a data set."""
     from shardkit.cli.words import info_words
     from shardkit.manifest.info import describe
 
-    found = describe(dataset, count=classes)
-    typer.echo(json.dumps(found, indent=1) if as_json else info_words(found))
+    options = store_options(storage_option)
+    for url in urls_of(dataset):
+        found = describe(url, options=options, count=classes)
+        typer.echo(json.dumps(found, indent=1) if as_json else info_words(found))
 
 
 @app.command()
-def verify(dataset: DatasetArgument) -> None:
+def verify(dataset: Datasets, storage_option: StorageOption = None) -> None:
     """Check every digest and every count of a data set."""
+    from shardkit.cli.words import verified_words
+    from shardkit.manifest.verify import verify as run_verify
+
+    options, urls = store_options(storage_option), urls_of(dataset)
+    damaged = False
+    for url in urls:
+        with _byte_bar() as bar:
+            report = run_verify(url, options=options, on_progress=lambda _name, size: bar.update(size))
+        for problem in report.problems:
+            typer.echo(f"shardkit: damaged: {problem}", err=True)
+        typer.echo(verified_words(report, report.url if len(urls) > 1 else ""), err=bool(report.problems))
+        damaged = damaged or bool(report.problems)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _byte_bar() -> tqdm[NoReturn]:
     from tqdm import tqdm
 
-    from shardkit.manifest.verify import verify as run_verify
-    from shardkit.units import format_bytes
-
-    with tqdm(unit="B", unit_scale=True, disable=None) as bar:
-        report = run_verify(dataset, on_progress=lambda _name, size: bar.update(size))
-    for problem in report.problems:
-        typer.echo(f"shardkit: damaged: {problem}", err=True)
-    if report.problems:
-        typer.echo(f"{len(report.problems)} of {report.num_shards} shards are damaged", err=True)
-        raise typer.Exit(1)
-    typer.echo(f"whole: {report.num_samples:,} samples in {report.num_shards} shards, {format_bytes(report.num_bytes)}")
+    return tqdm(unit="B", unit_scale=True, disable=None)
 
 
 @app.command()
 def unpack(
-    dataset: DatasetArgument,
+    dataset: Dataset,
     folder: Annotated[
         Path,
         typer.Argument(metavar="DIR", help="Where the pictures go: a new or empty folder, or one that was stopped."),
     ],
     split: Annotated[str | None, typer.Option(metavar="NAME", help="One split only.")] = None,
+    storage_option: StorageOption = None,
 ) -> None:
     """Write the pictures back under the names they had, byte for byte; raw ones as PNG."""
     from shardkit.packer import unpack as run_unpack
 
     unwind_when_stopped()
-    count = run_unpack(dataset, folder, split=split)
+    count = run_unpack(dataset, folder, split=split, options=store_options(storage_option))
     typer.echo(f"{count:,} pictures written to {folder}")
 
 

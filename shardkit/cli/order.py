@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from shardkit.cli.places import Dataset, StorageOption, store_options
 from shardkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["explain", "find"]
 
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The folder that holds the data set.")]
 SplitName = Annotated[str, typer.Option("--split", metavar="NAME", help="The split.")]
 StateFile = Annotated[
     Path | None,
@@ -47,6 +47,7 @@ def explain(
     lanes: Lanes = 16,
     world_size: WorldSize = 1,
     as_json: AsJson = False,
+    storage_option: StorageOption = None,
 ) -> None:
     """List the samples of a batch: key, label, shard, offset and rank.
 
@@ -56,7 +57,7 @@ def explain(
     from shardkit.loader.order import EpochOrder
     from shardkit.manifest import open_dataset
 
-    found = open_dataset(dataset)
+    found = open_dataset(dataset, store_options(storage_option))
     document = _read_state(state)
     chosen = found.split(document["split"] if document else split)
     numbers = _numbers(found, chosen, document, batch_size, shuffle, seed, shuffle_buffer, chunk_size, lanes)
@@ -92,12 +93,13 @@ def find(
     lanes: Lanes = 16,
     world_size: WorldSize = 1,
     as_json: AsJson = False,
+    storage_option: StorageOption = None,
 ) -> None:
     """Say in which steps a sample comes up."""
     from shardkit.loader.explain import find_sample, index_of_key
     from shardkit.manifest import open_dataset
 
-    found = open_dataset(dataset)
+    found = open_dataset(dataset, store_options(storage_option))
     document = _read_state(state)
     chosen = found.split(document["split"] if document else split)
     numbers = _numbers(found, chosen, document, batch_size, shuffle, seed, shuffle_buffer, chunk_size, lanes)

@@ -9,9 +9,10 @@ from shardkit.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from shardkit.manifest.verify import VerifyReport
     from shardkit.packer import PackResult
 
-__all__ = ["info_words", "packed_words"]
+__all__ = ["info_words", "packed_words", "verified_words"]
 
 _SHOWN_CLASSES = 10
 
@@ -47,6 +48,23 @@ def packed_words(result: PackResult) -> str:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(result.ignored.items()))
         lines.append(f"passed over what is no picture: {kinds}")
     return "\n".join(lines)
+
+
+def verified_words(report: VerifyReport, url: str = "") -> str:
+    """What verifying a data set came to, for a person.
+
+    Args:
+        report: What was found.
+        url: The data set, where it is one of several.
+
+    Returns:
+        A line.
+    """
+    where = f"{url}: " if url else ""
+    if report.problems:
+        return f"{where}{len(report.problems)} of {report.num_shards} shards are damaged"
+    size = format_bytes(report.num_bytes)
+    return f"{where}whole: {report.num_samples:,} samples in {report.num_shards} shards, {size}"
 
 
 def info_words(found: dict[str, Any]) -> str:

@@ -11,15 +11,19 @@ if TYPE_CHECKING:
     import os
 
     from shardkit.manifest.manifest import FieldInfo
+    from shardkit.storage import StoreOptions
 
 __all__ = ["describe"]
 
 
-def describe(url: str | os.PathLike[str], *, count: bool = False) -> dict[str, Any]:
+def describe(
+    url: str | os.PathLike[str], *, options: StoreOptions | None = None, count: bool = False
+) -> dict[str, Any]:
     """What is in a data set.
 
     Args:
         url: The data set.
+        options: How to reach it.
         count: Whether classes, formats and sizes of pictures are counted, for which every sample table is read.
 
     Returns:
@@ -30,7 +34,7 @@ def describe(url: str | os.PathLike[str], *, count: bool = False) -> dict[str, A
         StorageError: The data set cannot be read.
         ConfigError: The URL's scheme is not one that shardkit reads.
     """
-    dataset = open_dataset(url)
+    dataset = open_dataset(url, options)
     manifest = dataset.manifest
     found: dict[str, Any] = {
         "url": dataset.store.url,

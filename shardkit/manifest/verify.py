@@ -14,7 +14,7 @@ from shardkit.formats.tar import iter_members
 from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.dataset import DataSet, open_dataset
 from shardkit.manifest.samples import BLOCK_BYTES
-from shardkit.storage import HasPaths
+from shardkit.storage import StoreOptions, local_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,26 +33,34 @@ class VerifyReport:
     """What `verify` looked at and what it found.
 
     Attributes:
+        url: The data set, as it may be shown.
         num_shards: Shards looked at.
         num_samples: Samples looked at.
         num_bytes: Bytes read and found right.
         problems: What is wrong: one error for each damaged shard; empty for a data set that is whole.
     """
 
+    url: str
     num_shards: int
     num_samples: int
     num_bytes: int
     problems: tuple[ShardkitError, ...]
 
 
-def verify(url: str | os.PathLike[str], *, on_progress: Callable[[str, int], None] | None = None) -> VerifyReport:
+def verify(
+    url: str | os.PathLike[str],
+    *,
+    options: StoreOptions | None = None,
+    on_progress: Callable[[str, int], None] | None = None,
+) -> VerifyReport:
     """Check a data set from end to end.
 
     Each shard's length and digest, its tar headers against its table, each field's digest, the digests of blocks where
     there are any, the table's own digest, and all counts.
 
     Args:
-        url: The data set.
+        url: The data set. Shards that are not on this machine are copied to it one at a time.
+        options: How to reach it.
         on_progress: Called after each shard with its name and length in bytes.
 
     Returns:
@@ -62,7 +70,7 @@ def verify(url: str | os.PathLike[str], *, on_progress: Callable[[str, int], Non
         ManifestError: The manifest or the root table is missing or damaged.
         StorageError: The data set cannot be read.
     """
-    dataset = open_dataset(url)
+    dataset = open_dataset(url, options)
     problems: list[ShardkitError] = []
     num_samples = num_bytes = 0
     for row in dataset.shards:
@@ -75,8 +83,9 @@ def verify(url: str | os.PathLike[str], *, on_progress: Callable[[str, int], Non
         if on_progress is not None:
             on_progress(row.name, row.num_bytes)
     return VerifyReport(
-        num_shards=len(dataset.shards), num_samples=num_samples, num_bytes=num_bytes, problems=tuple(problems)
-    )
+        url=dataset.store.url, num_shards=len(dataset.shards), num_samples=num_samples, num_bytes=num_bytes,
+        problems=tuple(problems),
+    )  # fmt: skip
 
 
 def _verify_shard(dataset: DataSet, row: ShardRow) -> None:
@@ -90,13 +99,12 @@ def _verify_shard(dataset: DataSet, row: ShardRow) -> None:
             shard=row.name,
             offset=min(size, row.num_bytes),
         )
-    store = dataset.store
-    assert isinstance(store, HasPaths)
-    path = store.path(row.name)
-    try:
-        _verify_file(path, row, table)
-    except OSError as exc:
-        raise StorageError(f"cannot read: {exc.strerror or exc}", url=str(path), operation="read") from exc
+    with local_copy(dataset.store, row.name, row.num_bytes) as store:
+        path = store.path(row.name)
+        try:
+            _verify_file(path, row, table)
+        except OSError as exc:
+            raise StorageError(f"cannot read: {exc.strerror or exc}", url=str(path), operation="read") from exc
 
 
 def _verify_file(path: Path, row: ShardRow, table: SampleTable) -> None:

@@ -15,11 +15,13 @@ import xxhash
 from shardkit.errors import ConfigError, FormatError, StorageError
 from shardkit.manifest import open_dataset
 from shardkit.packer.source import shown_path, without_suffix
+from shardkit.storage import local_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shardkit.manifest import DataSet, ShardRow, ShardTable
+    from shardkit.storage import Store, StoreOptions
 
 __all__ = ["unpack"]
 
@@ -27,7 +29,13 @@ LABELS_NAME = b"labels.csv"
 _TEMPORARY_PREFIX = b".shardkit-"
 
 
-def unpack(url: str | os.PathLike[str], folder: str | os.PathLike[str], *, split: str | None = None) -> int:
+def unpack(
+    url: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    split: str | None = None,
+    options: StoreOptions | None = None,
+) -> int:
     """Write the pictures of a data set back under the paths they had, byte for byte as they are stored.
 
     Pictures that are stored raw are written as PNG, which loses nothing, with the suffix ``.png`` in place of theirs.
@@ -38,6 +46,7 @@ def unpack(url: str | os.PathLike[str], folder: str | os.PathLike[str], *, split
         url: The data set.
         folder: Where the tree goes: missing, empty, or with nothing in it but what an earlier call wrote there.
         split: One split only; all of them without it.
+        options: How to reach the data set where it is not on this machine.
 
     Returns:
         The pictures that are there now.
@@ -47,7 +56,7 @@ def unpack(url: str | os.PathLike[str], folder: str | os.PathLike[str], *, split
         FormatError: A shard is damaged.
         StorageError: Something cannot be read or written.
     """
-    dataset = open_dataset(url)
+    dataset = open_dataset(url, options)
     rows = dataset.shards if split is None else dataset.split(split).shards
     with_labels = dataset.manifest.packed.get("labels_from") == "table"
     root = Path(folder)
@@ -121,11 +130,16 @@ def _files(root: Path) -> Iterator[tuple[os.DirEntry[bytes], bytes]]:
 
 
 def _unpack_shard(dataset: DataSet, row: ShardRow, root: Path, labels: list[tuple[bytes, str]]) -> int:
+    with local_copy(dataset.store, row.name, row.num_bytes) as store:
+        return _unpack_from(store, dataset, row, root, labels)
+
+
+def _unpack_from(store: Store, dataset: DataSet, row: ShardRow, root: Path, labels: list[tuple[bytes, str]]) -> int:
     table = dataset.sample_table(row)
     columns, shape = table.fields["image"], dataset.manifest.fields["image"].shape
     for place, source in enumerate(table.sources):
         offset, size = int(columns.offset[place]), int(columns.size[place])
-        data = dataset.store.read_range(row.name, offset, size)
+        data = store.read_range(row.name, offset, size)
         if xxhash.xxh3_64_intdigest(data) != int(columns.xxh3_64[place]):
             raise FormatError(
                 "the bytes are not those that were packed", shard=row.name, key=table.keys[place], field="image",

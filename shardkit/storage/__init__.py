@@ -4,7 +4,20 @@
 """
 
 from shardkit.storage.base import FetchesAhead, HasPaths, Store, Writer
+from shardkit.storage.braces import expand_braces
+from shardkit.storage.copies import local_copy
 from shardkit.storage.local import LocalStore
 from shardkit.storage.urls import Place, StoreOptions, open_store
 
-__all__ = ["FetchesAhead", "HasPaths", "LocalStore", "Place", "Store", "StoreOptions", "Writer", "open_store"]
+__all__ = [
+    "FetchesAhead",
+    "HasPaths",
+    "LocalStore",
+    "Place",
+    "Store",
+    "StoreOptions",
+    "Writer",
+    "expand_braces",
+    "local_copy",
+    "open_store",
+]

@@ -54,6 +54,10 @@ class Store(Protocol):
         """An object's length in bytes, or ``None`` where there is no such object."""
         ...
 
+    def download(self, name: str, num_bytes: int, path: Path) -> None:
+        """Copy an object of ``num_bytes`` bytes to a file of this machine; one of another length is an error."""
+        ...
+
     def names(self) -> Iterator[str]:
         """The objects directly below the URL, in no order."""
         ...

@@ -21,7 +21,8 @@ __all__ = ["CloudClient"]
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 _STATUS = re.compile(r"status(?: code)?:? (\d{3})|\b(\d{3}) (?:[A-Z][a-z]+ ?)+")
-_FOR_GOOD = ("certificate", "UnknownIssuer", "scheme is not allowed", "not allowed", "builder error", "InvalidUri")
+_FOR_GOOD = ("certificate", "UnknownIssuer", "not allowed", "builder error", "InvalidUri")
+_ALLOW_HTTP = "Name an https endpoint, or say allow_http=true among the storage options if that is meant"
 
 
 class CloudClient(Client):
@@ -168,6 +169,8 @@ class CloudClient(Client):
         if not isinstance(exc, exceptions.GenericError):
             raise FailedError(what) from None
         status = next((int(number) for found in _STATUS.findall(what) for number in found if number), 0)
+        if "builder error" in what and " http://" in what:
+            raise FailedError("the endpoint is plain http, where anybody may listen", _ALLOW_HTTP) from None
         if (400 <= status < 500 and status not in (408, 429)) or any(word in what for word in _FOR_GOOD):
             raise FailedError(what) from None
         raise TemporaryError(what) from None

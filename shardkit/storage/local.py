@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -71,6 +72,15 @@ class LocalStore:
                 operation="read",
             )
         return data
+
+    def download(self, name: str, num_bytes: int, path: Path) -> None:
+        """Copy an object of ``num_bytes`` bytes to another file; one of another length is an error."""
+        with self._errors(name, "read"):
+            copied = shutil.copyfile(self.path(name), path).stat().st_size
+        if copied != num_bytes:
+            raise StorageError(
+                f"it has {copied} bytes instead of {num_bytes}", url=str(self.path(name)), operation="read"
+            )
 
     def size(self, name: str) -> int | None:
         """An object's length in bytes, or ``None`` where there is no such object."""
