@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from shardkit.loader.augment import AugmentFunction, Transform
     from shardkit.manifest import FieldInfo, Split
     from shardkit.storage import StoreOptions
+    from shardkit.storage.cache import Cache
 
 __all__ = [
     "ColorMode",
@@ -76,6 +78,8 @@ class LoaderOptions(TypedDict, total=False):
     max_skipped: int
     threads: int | None
     prefetch: int
+    cache: str | os.PathLike[str] | bool | None
+    cache_limit: str | int
     storage_options: Mapping[str, str]
     retries: int
     timeout: float
@@ -257,12 +261,17 @@ class RuntimeConfig:
         prefetch: Batches made ahead of the one being used.
         on_error: ``"raise"``, or ``"skip"``: a bad sample's place is taken by another of the same batch.
         max_skipped: Bad samples after which skipping stops with an error.
+        cache: A folder of this machine that keeps what is fetched from a server, for all processes and runs; ``True``
+            for the usual one, see `shardkit cache path`.
+        cache_limit: The most bytes in that folder, of all data sets.
     """
 
     threads: int | None = None
     prefetch: int = 2
     on_error: OnError = "raise"
     max_skipped: int = 100
+    cache: str | os.PathLike[str] | bool | None = None
+    cache_limit: str | int = "50GB"
 
     def __post_init__(self) -> None:
         if self.threads is not None:
@@ -270,6 +279,24 @@ class RuntimeConfig:
         whole_number("prefetch", self.prefetch, 1)
         whole_number("max_skipped", self.max_skipped, 0)
         _one_of("on_error", self.on_error, "raise", "skip")
+        if isinstance(self.cache_limit, str):
+            parse_bytes(self.cache_limit, setting="cache_limit")
+        else:
+            whole_number("cache_limit", self.cache_limit, 1)
+        if self.cache is not None and not isinstance(self.cache, (str, os.PathLike, bool)):
+            raise ConfigError("cache must be a folder, True or False", setting="cache", value=self.cache)
+
+    def open_cache(self, fingerprint: str) -> Cache | None:
+        """What keeps what is fetched of a data set; ``None`` where nothing does.
+
+        Raises:
+            ConfigError: The folder is not the user's alone.
+        """
+        if self.cache is None or self.cache is False:
+            return None
+        from shardkit.storage.cache import Cache, default_cache
+
+        return Cache(default_cache() if self.cache is True else self.cache, self.cache_limit, fingerprint)
 
 
 def sorted_in(kind: type[Config], options: Any) -> Config:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from shardkit.errors import FormatError
+from shardkit.errors import FormatError, ShardkitError
 from shardkit.storage.attempts import FailedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shardkit.manifest import Split
+    from shardkit.manifest import ShardRow, Split
+    from shardkit.storage.cache import Cache
+    from shardkit.storage.cache_entry import Entry
     from shardkit.storage.remote import RemoteStore
 
 __all__ = ["Flight"]
@@ -22,6 +25,9 @@ __all__ = ["Flight"]
 _MOST_REQUESTS = 128
 _MOST_BYTES = 192 * 2**20
 _MOST_VERSIONS = 3
+# How long to wait for another process to fetch what both need, before it is fetched here too, and not kept.
+_PATIENCE_S = 20.0
+_LOOK_AGAIN_S = 0.02
 
 
 class Flight:
@@ -30,22 +36,57 @@ class Flight:
     Args:
         store: Where the shards are.
         split: Their rows in the root table.
+        cache: Keeps what was fetched, if anything does.
 
     Attributes:
         abandoned: Whether nobody wants anything any more.
     """
 
-    def __init__(self, store: RemoteStore, split: Split) -> None:
+    def __init__(self, store: RemoteStore, split: Split, cache: Cache | None) -> None:
         self.abandoned = False
         self._store = store
         self._split = split
+        self._cache = cache
+        self._rows: dict[int, ShardRow] = {}
         self._versions: dict[int, str | None] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._requests = self._bytes = 0
 
-    async def fetch(self, shard: int, start: int, stop: int) -> memoryview:
+    def cached(self, shard: int, start: int, stop: int) -> bytes | None:
+        """Bytes ``start`` to ``stop`` of a shard, where they are in the cache."""
+        entry = self._entry(shard)
+        if entry is None:
+            return None
+        try:
+            return entry.read(start, stop) if entry.has(start, stop) else None
+        except OSError as exc:
+            self._give_up(exc)
+            return None
+
+    def is_cached(self, shard: int, start: int, stop: int) -> bool:
+        """Whether these bytes are in the cache."""
+        entry = self._entry(shard)
+        try:
+            return entry is not None and entry.has(start, stop)
+        except OSError as exc:
+            self._give_up(exc)
+            return False
+
+    def forget(self, shard: int, start: int, stop: int) -> None:
+        """Take bytes out of the cache that came out wrong."""
+        entry = self._entry(shard)
+        if entry is not None:
+            try:
+                entry.forget(start, stop)
+            except OSError as exc:
+                self._give_up(exc)
+
+    async def fetch(self, shard: int, start: int, stop: int) -> memoryview | None:
         """Bytes ``start`` to ``stop`` of a shard.
+
+        Returns:
+            The bytes; ``None`` where they are in the cache now.
 
         Raises:
             FailedError: They cannot be had.
@@ -57,13 +98,56 @@ class Flight:
         assert task is not None
         self._tasks.add(task)
         try:
+            entry = self._entry(shard)
+            if entry is not None and await self._into_cache(entry, shard, start, stop):
+                return None
             async with self._room(stop - start):
                 return await self._of_one_version(shard, start, stop)
         finally:
             self._tasks.discard(task)
 
+    async def _into_cache(self, entry: Entry, shard: int, start: int, stop: int) -> bool:
+        """Have bytes in the cache: fetch what is missing, and wait for others that are at it, but not for ever."""
+        patient_until = monotonic() + _PATIENCE_S
+        try:
+            while not entry.has(start, stop):
+                claim = entry.claim(start, stop)
+                if claim is None:
+                    if monotonic() > patient_until:
+                        return False
+                    await asyncio.sleep(_LOOK_AGAIN_S)
+                    continue
+                try:
+                    async with self._room(claim.stop - claim.start):
+                        data = await self._of_one_version(shard, claim.start, claim.stop)
+                    await asyncio.to_thread(entry.write, claim, data)
+                finally:
+                    entry.release(claim)
+        except OSError as exc:
+            if isinstance(exc, ShardkitError):
+                raise
+            self._give_up(exc)
+            return False
+        return True
+
+    def _entry(self, shard: int) -> Entry | None:
+        if self._cache is None:
+            return None
+        row = self._row(shard)
+        return self._cache.entry(row.digest, row.num_bytes)
+
+    def _row(self, shard: int) -> ShardRow:
+        found = self._rows.get(shard)
+        if found is None:
+            found = self._rows[shard] = self._split.shards[shard]
+        return found
+
+    def _give_up(self, exc: OSError) -> None:
+        if self._cache is not None:
+            self._cache.give_up(exc)
+
     async def _of_one_version(self, shard: int, start: int, stop: int) -> memoryview:
-        row = self._split.shards[shard]
+        row = self._row(shard)
         for _ in range(_MOST_VERSIONS):
             reply = await self._store.fetch(row.name, start, stop)
             if reply.size != row.num_bytes or len(reply.data) != stop - start:

@@ -59,7 +59,8 @@ class Loader:
 
             running: ``threads=None``, ``prefetch=2``, ``on_error="raise"``, ``max_skipped=100``.
 
-            storage: ``storage_options={}``, ``retries=8``, ``timeout=30.0``, see `StoreOptions`.
+            storage: ``storage_options={}``, ``retries=8``, ``timeout=30.0``, see `StoreOptions`; ``cache=None``,
+            ``cache_limit="50GB"``.
 
     Attributes:
         manifest: What the data set is.
@@ -111,6 +112,7 @@ class Loader:
             tables=TableCache(self._dataset, self._split),
             skips=Skips(self._runtime.max_skipped if self._runtime.on_error == "skip" else None),
             recorder=Recorder(),
+            cache=self._runtime.open_cache(self.manifest.fingerprint) if self._dataset.is_remote else None,
         )
 
     @property

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from shardkit.loader.tables import TableCache
     from shardkit.manifest import DataSet, Split
     from shardkit.sample import Batch
+    from shardkit.storage.cache import Cache
 
 __all__ = ["Pipeline"]
 
@@ -72,6 +73,7 @@ class Pipeline:
         tables: The sample tables.
         skips: Takes bad samples.
         recorder: Takes what time all takes.
+        cache: Keeps what is fetched from a server, if anything does.
     """
 
     dataset: DataSet
@@ -84,6 +86,7 @@ class Pipeline:
     tables: TableCache
     skips: Skips
     recorder: Recorder
+    cache: Cache | None
 
     @property
     def threads(self) -> int:
@@ -143,6 +146,7 @@ class Pipeline:
             chunk_samples=self.order.chunk_samples,
             by_block=self._gathers,
             most_bytes=self._live_chunks() * chunk_bytes + 2 * _AHEAD_BYTES,
+            cache=self.cache,
         )
 
     def stats(self) -> Stats:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from shardkit.loader.tables import TableCache
     from shardkit.manifest import Split
+    from shardkit.storage.cache import Cache
     from shardkit.storage.remote import RemoteStore
 
 __all__ = ["RemoteReader", "looked_ahead"]
@@ -53,7 +54,7 @@ class _Part:
     stop: int
     left: int  # samples in it that have not been read
     piece: tuple[int, int] | None = None  # its chunk and shard, where it is the whole of that
-    future: Future[memoryview] = field(init=False)
+    future: Future[memoryview | None] = field(init=False)
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -72,6 +73,7 @@ class RemoteReader(Reader):
         chunk_samples: Samples in a chunk.
         by_block: Whether runs of whole blocks will be asked for.
         most_bytes: The most to keep in memory, what is on its way included.
+        cache: Keeps what was fetched, if anything does.
     """
 
     fetches = True
@@ -85,6 +87,7 @@ class RemoteReader(Reader):
         chunk_samples: int,
         by_block: bool,
         most_bytes: int,
+        cache: Cache | None = None,
     ) -> None:
         super().__init__(split)
         self._store = store
@@ -92,7 +95,8 @@ class RemoteReader(Reader):
         self._chunk_samples = chunk_samples
         self._by_block = by_block
         self._most_bytes = most_bytes
-        self._flight = Flight(store, split)
+        self._flight = Flight(store, split, cache)
+        self._in_cache: set[tuple[int, int]] = set()  # pieces that need no fetching
         self._coming: dict[int, Future[bytes | None]] = {}
         self._parts: dict[int, list[_Part]] = {}  # by shard
         self._known: dict[tuple[int, int], _Part] = {}  # by chunk and shard, oldest first
@@ -123,7 +127,7 @@ class RemoteReader(Reader):
             return
         for place in in_order.tolist():
             pair = int(found[place, 0]), int(found[place, 1])
-            if pair not in self._known:
+            if pair not in self._known and pair not in self._in_cache:
                 self._prepare_piece(pair, int(samples[first[place]]))
 
     def _prepare_samples(self, samples: NDArray[np.int64], shards: NDArray[np.int64]) -> None:
@@ -135,7 +139,9 @@ class RemoteReader(Reader):
             apart = starts[1:] - stops[:-1] > _GAP_BYTES
             breaks = np.flatnonzero(apart | np.diff(starts // _RUN_BYTES).astype(bool)) + 1
             for run in np.split(np.arange(len(numbers)), breaks):
-                self._start(_Part(shard, int(starts[run[0]]), int(stops[run[-1]]), len(run)))
+                start, stop = int(starts[run[0]]), int(stops[run[-1]])
+                if not self._flight.is_cached(shard, start, stop):
+                    self._start(_Part(shard, start, stop, len(run)))
 
     def _prepare_piece(self, pair: tuple[int, int], sample: int) -> None:
         """Fetch the whole part of a chunk that lies in one shard."""
@@ -149,8 +155,10 @@ class RemoteReader(Reader):
         if self._by_block:
             start, end = start // BLOCK_BYTES * BLOCK_BYTES, -(-end // BLOCK_BYTES) * BLOCK_BYTES
             end = min(end, self.shard_bytes(shard))
-        part = _Part(shard, start, end, left, pair)
-        self._start(part)
+        if self._flight.is_cached(shard, start, end):
+            self._in_cache.add(pair)
+        else:
+            self._start(_Part(shard, start, end, left, pair))
 
     def _start(self, part: _Part) -> None:
         part.future = self._store.start(self._flight.fetch(part.shard, part.start, part.stop))
@@ -177,10 +185,8 @@ class RemoteReader(Reader):
         """As `Reader.read`."""
         part = self._part(shard, offset, offset + size)
         if part is None:
-            return bytes(self._now(shard, offset, offset + size))
-        data = self._waited(part.future, shard)
-        start = offset - part.start
-        found = bytes(data[start : start + size])
+            return self._now(shard, offset, offset + size)
+        found = self._cut(part, offset, offset + size)
         with self._lock:
             part.left -= 1
             if part.left == 0 and part in self._parts.get(shard, ()):
@@ -194,15 +200,15 @@ class RemoteReader(Reader):
         if part is None:
             out[:] = self._now(shard, start, stop)
             return
-        data = self._waited(part.future, shard)
-        out[:] = data[start - part.start : stop - part.start]
+        out[:] = self._cut(part, start, stop)
         with self._lock:
             if stop == part.stop and part in self._parts.get(shard, ()):
                 self._drop(part)
 
     def read_again(self, shard: int, offset: int, size: int) -> bytes | None:
-        """The bytes once more, straight from the server."""
-        return bytes(self._now(shard, offset, offset + size))
+        """The bytes once more, from the server."""
+        self._flight.forget(shard, offset, offset + size)
+        return self._now(shard, offset, offset + size)
 
     def abandon(self) -> None:
         """Call off all requests."""
@@ -212,10 +218,22 @@ class RemoteReader(Reader):
         with self._lock:
             return next((part for part in self._parts.get(shard, ()) if part.has(start, stop)), None)
 
-    def _now(self, shard: int, start: int, stop: int) -> memoryview:
-        return self._waited(self._store.start(self._flight.fetch(shard, start, stop)), shard)
+    def _cut(self, part: _Part, start: int, stop: int) -> bytes:
+        """Bytes of a part, once it is there."""
+        data = self._waited(part.future, part.shard)
+        if data is None:
+            return self._now(part.shard, start, stop)
+        return bytes(data[start - part.start : stop - part.start])
 
-    def _waited(self, future: Future[memoryview], shard: int) -> memoryview:
+    def _now(self, shard: int, start: int, stop: int) -> bytes:
+        """Bytes from the cache, or straight from the server."""
+        while (found := self._flight.cached(shard, start, stop)) is None:
+            data = self._waited(self._store.start(self._flight.fetch(shard, start, stop)), shard)
+            if data is not None:
+                return bytes(data)
+        return found
+
+    def _waited(self, future: Future[memoryview | None], shard: int) -> memoryview | None:
         try:
             return self._wait(future)
         except MissingError:

@@ -84,6 +84,11 @@ class DataSet:
             )  # fmt: skip
         return Split(name, self.shards.split(name))
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies on a server."""
+        return isinstance(self.store, FetchesAhead)
+
     def start_table(self, row: ShardRow) -> Future[bytes | None] | None:
         """Begin to fetch the file of a sample table that will be asked for; ``None`` where it is read at once.
 

@@ -22,6 +22,7 @@ _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 _STATUS = re.compile(r"status(?: code)?:? (\d{3})|\b(\d{3}) (?:[A-Z][a-z]+ ?)+")
 _FOR_GOOD = ("certificate", "UnknownIssuer", "not allowed", "builder error", "InvalidUri")
+_CREDENTIALS = "Give them as storage_options or in the environment; skip_signature=true is for public buckets"
 _ALLOW_HTTP = "Name an https endpoint, or say allow_http=true among the storage options if that is meant"
 
 
@@ -169,6 +170,8 @@ class CloudClient(Client):
         if not isinstance(exc, exceptions.GenericError):
             raise FailedError(what) from None
         status = next((int(number) for found in _STATUS.findall(what) for number in found if number), 0)
+        if "169.254.169.254" in what or "metadata.google.internal" in what:
+            raise FailedError("no credentials were found", _CREDENTIALS) from None
         if "builder error" in what and " http://" in what:
             raise FailedError("the endpoint is plain http, where anybody may listen", _ALLOW_HTTP) from None
         if (400 <= status < 500 and status not in (408, 429)) or any(word in what for word in _FOR_GOOD):
