@@ -11,6 +11,7 @@ import typer
 
 from shardkit._version import __version__
 from shardkit.cli.bench import bench
+from shardkit.cli.cache import app as cache_app
 from shardkit.cli.order import explain, find
 from shardkit.cli.places import Dataset, Datasets, StorageOption, store_options, urls_of
 from shardkit.cli.stop import unwind_when_stopped
@@ -216,6 +217,7 @@ def unpack(
     typer.echo(f"{count:,} pictures written to {folder}")
 
 
+app.add_typer(cache_app, name="cache")
 app.command()(bench)
 app.command()(explain)
 app.command()(find)

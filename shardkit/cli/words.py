@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from shardkit.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from shardkit.manifest.verify import VerifyReport
     from shardkit.packer import PackResult
+    from shardkit.storage.cache import CachedDataSet
 
-__all__ = ["info_words", "packed_words", "verified_words"]
+__all__ = ["cached_words", "info_words", "packed_words", "verified_words"]
 
 _SHOWN_CLASSES = 10
 
@@ -65,6 +67,25 @@ def verified_words(report: VerifyReport, url: str = "") -> str:
         return f"{where}{len(report.problems)} of {report.num_shards} shards are damaged"
     size = format_bytes(report.num_bytes)
     return f"{where}whole: {report.num_samples:,} samples in {report.num_shards} shards, {size}"
+
+
+def cached_words(found: Sequence[CachedDataSet]) -> str:
+    """What a cache keeps, for a person.
+
+    Args:
+        found: What of each data set.
+
+    Returns:
+        A table.
+    """
+    if not found:
+        return "nothing is kept"
+    rows = [("data set", "shards", "fetched", "set aside", "used", "")]
+    for one in found:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used))
+        sizes = format_bytes(one.disk_bytes), format_bytes(one.num_bytes)
+        rows.append((one.fingerprint, f"{one.num_objects:,}", *sizes, used, "in use" if one.in_use else ""))
+    return "\n".join(_columns(rows))
 
 
 def info_words(found: dict[str, Any]) -> str:

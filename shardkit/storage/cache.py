@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shardkit.errors import ConfigError, ShardkitWarning
+from shardkit.errors import ConfigError, ShardkitError, ShardkitWarning, StorageError
 from shardkit.storage.cache_entry import Entry, file_bytes
 from shardkit.units import parse_bytes
 
@@ -74,10 +74,10 @@ class Cache:
 
     def __init__(self, folder: str | os.PathLike[str], limit: str | int, fingerprint: str) -> None:
         self._in_use = -1
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._folder = Path(folder)
         self._limit = parse_bytes(limit, setting="cache_limit") if isinstance(limit, str) else limit
         self._mine = self._folder / fingerprint
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._refused: set[str] = set()
         self._lock = threading.Lock()
         self._off = False
@@ -203,12 +203,13 @@ def cached_data_sets(folder: str | os.PathLike[str]) -> list[CachedDataSet]:
 
     Raises:
         ConfigError: It is not ours alone.
-        OSError: It cannot be read.
+        StorageError: It cannot be read.
     """
-    if not Path(folder).is_dir():
-        return []
-    check_folder(Path(folder))
-    return sorted(_data_sets(Path(folder)), key=lambda found: -found.used)
+    with _as_storage_errors(folder):
+        if not Path(folder).is_dir():
+            return []
+        check_folder(Path(folder))
+        return sorted(_data_sets(Path(folder)), key=lambda found: -found.used)
 
 
 def clear_cache(folder: str | os.PathLike[str]) -> tuple[int, int]:
@@ -222,17 +223,27 @@ def clear_cache(folder: str | os.PathLike[str]) -> tuple[int, int]:
 
     Raises:
         ConfigError: It is not ours alone.
-        OSError: It cannot be deleted.
+        StorageError: It cannot be deleted.
     """
     found = cached_data_sets(folder)
     if not found:
         return 0, 0
-    with _locked(Path(folder)):
+    with _as_storage_errors(folder), _locked(Path(folder)):
         for one in found:
             _delete(Path(folder) / one.fingerprint)
         left = _data_sets(Path(folder))
         _write_used(Path(folder), sum(one.num_bytes for one in left))
     return len(found) - len(left), len(left)
+
+
+@contextlib.contextmanager
+def _as_storage_errors(folder: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except ShardkitError:
+        raise
+    except OSError as exc:
+        raise StorageError(f"the cache: {exc.strerror or exc}", url=str(folder)) from exc
 
 
 def check_folder(folder: Path) -> None:

@@ -55,6 +55,8 @@ class Entry:
         OSError: It cannot be opened, or has another length.
     """
 
+    _descriptor = -1  # until it is opened
+
     def __init__(self, path: Path, num_bytes: int) -> None:
         self._num_bytes = num_bytes
         self._descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

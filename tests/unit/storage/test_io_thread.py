@@ -1,0 +1,96 @@
+"""The thread that runs requests."""
+
+import asyncio
+import os
+import threading
+import time
+from concurrent.futures import CancelledError
+
+import pytest
+
+from shardkit.storage import io_thread
+from shardkit.storage.io_thread import IoThread
+
+
+def io_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "shardkit-io"]
+
+
+@pytest.fixture
+def ended():
+    return []
+
+
+@pytest.fixture
+def thread(ended):
+    async def on_end():
+        ended.append(threading.current_thread().name)
+
+    thread = IoThread(on_end)
+    yield thread
+    thread.close()
+    assert not io_threads()
+
+
+async def answer(value, seconds=0.0):
+    await asyncio.sleep(seconds)
+    return value
+
+
+def test_there_is_no_thread_before_there_is_work(thread, ended):
+    assert not io_threads()
+    assert thread.run(answer(3)) == 3
+    assert len(io_threads()) == 1
+    thread.close()
+    assert not io_threads()
+    assert ended == ["shardkit-io"]
+
+
+def test_it_ends_when_there_is_nothing_to_do_and_starts_again(thread, ended, monkeypatch):
+    monkeypatch.setattr(io_thread, "_IDLE_S", 0.1)
+    for number in range(3):
+        assert thread.run(answer(number)) == number
+        until = time.monotonic() + 10
+        while io_threads() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not io_threads()
+    assert len(ended) == 3
+
+
+def test_many_at_once(thread):
+    started = time.monotonic()
+    futures = [thread.submit(answer(number, 0.2)) for number in range(200)]
+    assert [future.result() for future in futures] == list(range(200))
+    assert time.monotonic() - started < 10
+
+
+def test_errors_come_back(thread):
+    async def fail():
+        raise ValueError("so it is")
+
+    with pytest.raises(ValueError, match="so it is"):
+        thread.run(fail())
+
+
+def test_closing_calls_off_what_runs(thread):
+    future = thread.submit(answer(1, 3600))
+    time.sleep(0.05)
+    thread.close()
+    with pytest.raises(CancelledError):
+        future.result(5)
+
+
+def test_a_forked_process_has_a_thread_of_its_own(thread):
+    assert thread.run(answer(1)) == 1
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(write, str(thread.run(answer(42))).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        assert pipe.read() == "42"
+    assert os.waitpid(child, 0)[1] == 0
+    assert thread.run(answer(2)) == 2
