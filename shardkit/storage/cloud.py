@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from shardkit.errors import ConfigError
 from shardkit.redact import redacted
@@ -24,6 +25,22 @@ _STATUS = re.compile(r"status(?: code)?:? (\d{3})|\b(\d{3}) (?:[A-Z][a-z]+ ?)+")
 _FOR_GOOD = ("certificate", "UnknownIssuer", "not allowed", "builder error", "InvalidUri")
 _CREDENTIALS = "Give them as storage_options or in the environment; skip_signature=true is for public buckets"
 _ALLOW_HTTP = "Name an https endpoint, or say allow_http=true among the storage options if that is meant"
+
+
+class _Runtime:
+    """The process in which obstore has its threads: one set for all its stores, which a forked process lacks."""
+
+    pid: ClassVar[int | None] = None
+
+    @classmethod
+    def check(cls) -> None:
+        if cls.pid is None:
+            cls.pid = os.getpid()
+        elif cls.pid != os.getpid():
+            raise FailedError(
+                "this process was forked from one that had used object storage, whose threads it lacks",
+                'Start processes with multiprocessing.get_context("spawn")',
+            )
 
 
 class CloudClient(Client):
@@ -69,6 +86,7 @@ class CloudClient(Client):
         """Bytes of an object."""
         import obstore
 
+        _Runtime.check()
         try:
             result = await obstore.get_async(self._reading, name, options={"range": (start, stop)})
             data = await result.bytes_async()
@@ -83,6 +101,7 @@ class CloudClient(Client):
         """An object."""
         import obstore
 
+        _Runtime.check()
         try:
             result = await obstore.get_async(self._reading, name)
             size = int(result.meta["size"])
@@ -99,6 +118,7 @@ class CloudClient(Client):
         """An object's length."""
         import obstore
 
+        _Runtime.check()
         try:
             return int((await obstore.head_async(self._reading, name))["size"])
         except Exception as exc:  # noqa: BLE001
@@ -108,6 +128,7 @@ class CloudClient(Client):
         """The objects."""
         import obstore
 
+        _Runtime.check()
         try:
             found = await obstore.list_with_delimiter_async(self._reading)
         except Exception as exc:  # noqa: BLE001
@@ -118,6 +139,7 @@ class CloudClient(Client):
         """Write a small object."""
         import obstore
 
+        _Runtime.check()
         mode: Any = "overwrite"
         if create:
             mode = "create"
@@ -133,6 +155,7 @@ class CloudClient(Client):
         """Write an object as it is being made."""
         import obstore
 
+        _Runtime.check()
         try:
             await obstore.put_async(
                 self._writing, name, parts, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
@@ -144,6 +167,7 @@ class CloudClient(Client):
         """Delete an object."""
         import obstore
 
+        _Runtime.check()
         try:
             await obstore.delete_async(self._writing, name)
         except FileNotFoundError:

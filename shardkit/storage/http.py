@@ -7,6 +7,7 @@ safe, and it shows users, passwords and signed queries in its errors.
 from __future__ import annotations
 
 import email.utils
+import os
 import re
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -47,6 +48,7 @@ class HttpClient(Client):
         self._headers = dict(headers)
         self._user = (unquote(parts.username or ""), unquote(parts.password or ""))
         self._session: aiohttp.ClientSession | None = None
+        self._pid = 0  # the process that the session is of
 
     async def get(self, name: str, start: int, stop: int) -> Reply:
         """Bytes of an object."""
@@ -86,7 +88,8 @@ class HttpClient(Client):
         """Ask, following redirects; the reply's status is one of success."""
         import aiohttp
 
-        if self._session is None:
+        if self._session is None or self._pid != os.getpid():
+            self._pid = os.getpid()
             connector = aiohttp.TCPConnector(limit=0)  # what is in flight is counted elsewhere
             timeout = aiohttp.ClientTimeout(total=None)  # the same
             self._session = aiohttp.ClientSession(
