@@ -28,6 +28,7 @@ __all__ = ["DecodeWork", "Decoding"]
 # Large enough that claiming a part costs nothing, small enough that the last parts of a batch end together.
 _PART_SAMPLES = 8
 _READ_PART_SAMPLES = 64  # where reading is all
+_READ_AGAIN = 2  # where a server sent something wrong
 _MASK = (1 << 64) - 1  # digests lie among signed numbers
 
 
@@ -154,13 +155,15 @@ class _Clock:
         started = perf_counter()
         data = reader.read(shard, offset, size)
         read = perf_counter()
-        try:
-            reader.verify(data, shard, offset, size, digest)
-        except FormatError:
-            if (again := reader.read_again(shard, offset, size)) is None:
-                raise
-            data = again
-            reader.verify(data, shard, offset, size, digest)
+        for tried in range(_READ_AGAIN + 1):
+            try:
+                reader.verify(data, shard, offset, size, digest)
+                break
+            except FormatError:
+                again = None if tried == _READ_AGAIN else reader.read_again(shard, offset, size)
+                if again is None:
+                    raise
+                data = again
         self.reading += read - started
         self.verify += perf_counter() - read
         self.num_bytes += size

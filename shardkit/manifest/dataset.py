@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from shardkit.storage import FetchesAhead, open_store
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DataSet", "Split", "dataset_in", "open_dataset", "read_manifest"]
 
 MAX_TABLE_BYTES = 2**30
+T = TypeVar("T")
+_READ_AGAIN = 2
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,16 @@ class DataSet:
             ManifestError: It is missing, damaged, or belongs to another data set.
         """
         name = table_name(row.name)
-        data = self.store.read_if_there(name, MAX_TABLE_BYTES) if data is None else data
-        if data is None:
+        fields = tuple(self.manifest.fields)
+        table = _parsed(
+            self.store,
+            name,
+            MAX_TABLE_BYTES,
+            data,
+            lambda data: SampleTable.from_parquet(data, row, fields, whole=whole),
+        )
+        if table is None:
             raise ManifestError("the sample table is missing", shard=name, advice="Copy the data set again")
-        table = SampleTable.from_parquet(data, row, tuple(self.manifest.fields), whole=whole)
         self._check_arrays(table, name)
         labels = table.labels
         if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.manifest.classes):
@@ -176,24 +185,40 @@ def dataset_in(store: Store) -> DataSet:
     Args:
         store: Where the data set lies.
     """
-    table = store.start_read(SHARD_TABLE_NAME, MAX_TABLE_BYTES) if isinstance(store, FetchesAhead) else None
+    coming = store.start_read(SHARD_TABLE_NAME, MAX_TABLE_BYTES) if isinstance(store, FetchesAhead) else None
     manifest = _manifest_in(store)
-    data = store.read_if_there(SHARD_TABLE_NAME, MAX_TABLE_BYTES) if table is None else table.result()
-    if data is None:
+    data = None if coming is None else coming.result()
+    shards = _parsed(store, SHARD_TABLE_NAME, MAX_TABLE_BYTES, data, ShardTable.from_parquet)
+    if shards is None:
         raise ManifestError("the table of shards is missing", shard=SHARD_TABLE_NAME, advice="Copy the data set again")
-    shards = ShardTable.from_parquet(data)
     _check_counts(manifest, shards)
     return DataSet(store, manifest, shards)
 
 
 def _manifest_in(store: Store) -> Manifest:
-    data = store.read_if_there(MANIFEST_NAME, MAX_MANIFEST_BYTES)
-    if data is None:
+    manifest = _parsed(store, MANIFEST_NAME, MAX_MANIFEST_BYTES, None, Manifest.from_json)
+    if manifest is None:
         raise ManifestError(
             f"no data set here: {store.url} has no {MANIFEST_NAME}",
             advice="It is written last: if packing was stopped, run the same `shardkit pack` again",
         )
-    return Manifest.from_json(data)
+    return manifest
+
+
+def _parsed(store: Store, name: str, most_bytes: int, data: bytes | None, parse: Callable[[bytes], T]) -> T | None:
+    """What an object says, or ``None`` where there is none; what comes damaged from a server is asked for again."""
+    data = store.read_if_there(name, most_bytes) if data is None else data
+    if data is None:
+        return None
+    for _ in range(_READ_AGAIN if isinstance(store, FetchesAhead) else 0):
+        try:
+            return parse(data)
+        except ManifestError:
+            again = store.read_if_there(name, most_bytes)
+            if again is None or again == data:
+                raise
+            data = again
+    return parse(data)
 
 
 def _check_counts(manifest: Manifest, shards: ShardTable) -> None:

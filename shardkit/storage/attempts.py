@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,15 +16,16 @@ from shardkit.errors import ConfigError
 from shardkit.units import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
-__all__ = ["ChangedError", "FailedError", "MissingError", "RetryPolicy", "TakenError", "TemporaryError", "attempted"]
+__all__ = ["Expect", "FailedError", "MissingError", "RetryPolicy", "TakenError", "TemporaryError", "attempted"]
 
 _FIRST_DELAY_S = 0.1
 _MOST_DELAY_S = 20.0
 _MOST_RETRY_AFTER_S = 300.0
 _LEAST_BYTES_PER_S = 16 * 2**10
 T = TypeVar("T")
+Expect = Callable[[int], None]
 
 
 class FailedError(Exception):
@@ -46,10 +48,6 @@ class MissingError(FailedError):
 
 class TakenError(FailedError):
     """The object is there already, or is another than expected."""
-
-
-class ChangedError(FailedError):
-    """The object was replaced while it was being read."""
 
 
 class TemporaryError(FailedError):
@@ -98,13 +96,14 @@ class RetryPolicy:
         return self.timeout + num_bytes / _LEAST_BYTES_PER_S
 
 
-async def attempted(policy: RetryPolicy, num_bytes: int, request: Callable[[], Awaitable[T]]) -> T:
+async def attempted(policy: RetryPolicy, request: Callable[[Expect], Awaitable[T]], *, sends: int = 0) -> T:
     """Make a request until it succeeds, fails for good, or was tried often enough.
 
     Args:
         policy: How patient to be.
-        num_bytes: Bytes that it moves, as far as that is known.
-        request: Makes it once.
+        request: Makes it once. It is given a function to call when the answer begins to come, with the bytes that will
+            come: from then on they have the time that so many may take.
+        sends: Bytes that the request itself has.
 
     Returns:
         Its result.
@@ -112,15 +111,16 @@ async def attempted(policy: RetryPolicy, num_bytes: int, request: Callable[[], A
     Raises:
         FailedError: It failed for good; the message says how often it was tried.
     """
-    deadline = policy.deadline(num_bytes)
+    now = asyncio.get_running_loop().time
     for attempt in range(policy.retries + 1):
+        begun = now()
         try:
-            async with asyncio.timeout(deadline):
-                return await request()
+            async with asyncio.timeout(policy.deadline(sends)) as limit:
+                return await request(lambda size: limit.reschedule(now() + policy.deadline(size)))
         except TemporaryError as exc:
             failure = exc
         except TimeoutError:
-            failure = TemporaryError(f"no answer, or too slow a one, within {deadline:.0f} s")
+            failure = TemporaryError(f"no answer, or too slow a one, within {now() - begun:.1f} s")
         asked = failure.retry_after
         if asked is not None and asked > _MOST_RETRY_AFTER_S:
             raise FailedError(f"{failure.what}; the server asks to wait {asked:.0f} s") from None

@@ -11,6 +11,8 @@ from shardkit.storage.attempts import FailedError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from shardkit.storage.attempts import Expect
+
 __all__ = ["Client", "Reply"]
 
 _READ_ONLY = "it is only read from"
@@ -21,7 +23,7 @@ class Reply:
     """An object's bytes, or some of them.
 
     Attributes:
-        data: The bytes: those that were asked for, as far as the object has them.
+        data: The bytes: those that were asked for, as far as the object has them; none where it is shorter.
         size: The whole object's length in bytes.
         etag: Its version, where the server tells one.
     """
@@ -38,12 +40,12 @@ class Client(ABC):
     """
 
     @abstractmethod
-    async def get(self, name: str, start: int, stop: int) -> Reply:
-        """Bytes ``start`` to ``stop`` of an object."""
+    async def get(self, name: str, start: int, stop: int, expect: Expect) -> Reply:
+        """Bytes ``start`` to ``stop`` of an object; ``expect`` is called when they begin to come."""
 
     @abstractmethod
-    async def get_whole(self, name: str, most_bytes: int) -> Reply:
-        """An object; a failure, before it is read, if it is longer than ``most_bytes``."""
+    async def get_whole(self, name: str, most_bytes: int, expect: Expect) -> Reply:
+        """An object; ``expect`` is called when it begins to come. A longer one is a failure, before it is read."""
 
     @abstractmethod
     async def size(self, name: str) -> int:

@@ -15,7 +15,7 @@ from shardkit.storage.client import Client, Reply
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from shardkit.storage.attempts import RetryPolicy
+    from shardkit.storage.attempts import Expect, RetryPolicy
 
 __all__ = ["CloudClient"]
 
@@ -82,22 +82,25 @@ class CloudClient(Client):
                 f"a storage option is wrong: {redacted(exc, self._secrets)}", setting="storage_options",
             ) from None  # fmt: skip
 
-    async def get(self, name: str, start: int, stop: int) -> Reply:
+    async def get(self, name: str, start: int, stop: int, expect: Expect) -> Reply:
         """Bytes of an object."""
         import obstore
 
         _Runtime.check()
         try:
             result = await obstore.get_async(self._reading, name, options={"range": (start, stop)})
+            expect(stop - start)
             data = await result.bytes_async()
         except Exception as exc:  # noqa: BLE001 (told apart there)
+            if "status code: 416" in str(exc):
+                return Reply(memoryview(b""), await self.size(name), None)
             self._fail(exc)
         size = int(result.meta["size"])
         if tuple(result.range) != (start, min(stop, size)) or len(data) != min(stop, size) - start:
             raise TemporaryError(f"bytes {start} to {stop} were asked for, and {len(data)} others came")
         return Reply(memoryview(data), size, result.meta["e_tag"])
 
-    async def get_whole(self, name: str, most_bytes: int) -> Reply:
+    async def get_whole(self, name: str, most_bytes: int, expect: Expect) -> Reply:
         """An object."""
         import obstore
 
@@ -107,6 +110,7 @@ class CloudClient(Client):
             size = int(result.meta["size"])
             if size > most_bytes:
                 raise FailedError(f"it has {size} bytes where at most {most_bytes} were expected")
+            expect(size)
             data = await result.bytes_async()
         except Exception as exc:  # noqa: BLE001
             self._fail(exc)

@@ -6,6 +6,7 @@ safe, and it shows users, passwords and signed queries in its errors.
 
 from __future__ import annotations
 
+import base64
 import email.utils
 import os
 import re
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from shardkit.storage.attempts import Expect
+
 __all__ = ["HttpClient"]
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_SIZE = re.compile(r"bytes \*/(\d{1,18})")
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _DENIED = {401: "who is asking is not known", 403: "access is refused", 407: "the proxy asks for a password"}
 
@@ -50,9 +54,11 @@ class HttpClient(Client):
         self._session: aiohttp.ClientSession | None = None
         self._pid = 0  # the process that the session is of
 
-    async def get(self, name: str, start: int, stop: int) -> Reply:
+    async def get(self, name: str, start: int, stop: int, expect: Expect) -> Reply:
         """Bytes of an object."""
         async with await self._request("GET", name, {"Range": f"bytes={start}-{stop - 1}"}) as reply:
+            if reply.status == 416 and (short := _SIZE.fullmatch(reply.headers.get("Content-Range", ""))):
+                return Reply(memoryview(b""), int(short[1]), None)
             if reply.status != 206:
                 raise FailedError(
                     f"the server ignores ranges (status {reply.status}), so shards cannot be read in parts",
@@ -61,13 +67,20 @@ class HttpClient(Client):
             found = _RANGE.fullmatch(reply.headers.get("Content-Range", ""))
             if found is None or (int(found[1]), int(found[2]) + 1) != (start, min(stop, int(found[3]))):
                 raise FailedError(f"bytes {start} to {stop} were asked for, and the server sends others")
-            data = await self._body(reply, stop - start)
+            length = int(found[2]) + 1 - start
+            if reply.content_length not in (None, length):
+                raise TemporaryError(f"the server announces {reply.content_length} bytes instead of {length}")
+            data = await self._body(reply, length, expect)
+            if len(data) != length:
+                raise TemporaryError(f"{len(data)} bytes came of {length}")
             return Reply(memoryview(data), int(found[3]), reply.headers.get("ETag"))
 
-    async def get_whole(self, name: str, most_bytes: int) -> Reply:
+    async def get_whole(self, name: str, most_bytes: int, expect: Expect) -> Reply:
         """An object."""
         async with await self._request("GET", name, {}) as reply:
-            data = await self._body(reply, most_bytes)
+            if reply.status != 200:
+                raise FailedError(f"the server answers with status {reply.status}")
+            data = await self._body(reply, most_bytes, expect)
             return Reply(memoryview(data), len(data), reply.headers.get("ETag"))
 
     async def size(self, name: str) -> int:
@@ -87,6 +100,7 @@ class HttpClient(Client):
     async def _request(self, method: str, name: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Ask, following redirects; the reply's status is one of success."""
         import aiohttp
+        from yarl import URL
 
         if self._session is None or self._pid != os.getpid():
             self._pid = os.getpid()
@@ -99,9 +113,11 @@ class HttpClient(Client):
         for _ in range(_MOST_REDIRECTS + 1):
             try:
                 reply = await self._session.request(
-                    method, url, headers={"Accept-Encoding": "identity", **self._own(url), **headers},
+                    method,
+                    URL(url, encoded=True),
+                    headers={"Accept-Encoding": "identity", **self._own(url), **headers},
                     allow_redirects=False,
-                )  # fmt: skip
+                )
             except (aiohttp.ClientError, OSError, ValueError) as exc:
                 self._fail(exc)
             if reply.status not in _REDIRECTS:
@@ -110,7 +126,7 @@ class HttpClient(Client):
             url = self._next(url, reply.headers.get("Location", ""))
         else:
             raise FailedError(f"more than {_MOST_REDIRECTS} redirects")
-        if reply.status not in (200, 206):
+        if reply.status not in (200, 206, 416):
             reply.release()
             _refuse(reply.status, reply.headers.get("Retry-After"))
         return reply
@@ -121,9 +137,8 @@ class HttpClient(Client):
             return {}
         if not any(self._user):
             return self._headers
-        from aiohttp import BasicAuth
-
-        return {**self._headers, "Authorization": BasicAuth(*self._user).encode()}
+        basic = base64.b64encode(":".join(self._user).encode()).decode()
+        return {**self._headers, "Authorization": f"Basic {basic}"}
 
     def _next(self, url: str, location: str) -> str:
         """Where a redirect leads."""
@@ -135,7 +150,7 @@ class HttpClient(Client):
             raise FailedError("the server leads from https to http, where anybody may listen")
         return target
 
-    async def _body(self, reply: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    async def _body(self, reply: aiohttp.ClientResponse, most_bytes: int, expect: Expect) -> bytes:
         """The body, of the length that the server announced and no longer than wanted."""
         import aiohttp
 
@@ -146,6 +161,7 @@ class HttpClient(Client):
         length = reply.content_length
         if length is not None and length > most_bytes:
             raise FailedError(f"the server sends {length} bytes where at most {most_bytes} were expected")
+        expect(most_bytes if length is None else length)
         body = bytearray()
         try:
             async for piece in reply.content.iter_any():

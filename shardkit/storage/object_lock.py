@@ -88,7 +88,7 @@ class ObjectLock:
             owner, _ = await self._look()
         if owner.get("token") != self._token:
             raise FailedError("another run has taken this one's place meanwhile", "Run the same command again")
-        await attempted(self._policy, 0, lambda: self._client.delete(LOCK_NAME))
+        await attempted(self._policy, lambda _: self._client.delete(LOCK_NAME))
 
     async def _renew(self) -> None:
         while True:
@@ -114,11 +114,11 @@ class ObjectLock:
         owner = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token, "count": self._count}
         data = json.dumps(owner).encode()
         return await attempted(
-            self._policy, 0, lambda: self._client.put(LOCK_NAME, data, replacing=replacing, create=create)
+            self._policy, lambda _: self._client.put(LOCK_NAME, data, replacing=replacing, create=create)
         )
 
     async def _look(self) -> tuple[dict[str, Any], str | None]:
-        reply = await attempted(self._policy, 0, lambda: self._client.get_whole(LOCK_NAME, _MOST_BYTES))
+        reply = await attempted(self._policy, lambda expect: self._client.get_whole(LOCK_NAME, _MOST_BYTES, expect))
         try:
             owner = json.loads(bytes(reply.data))
         except (ValueError, RecursionError):

@@ -109,7 +109,7 @@ class RemoteStore:
 
     def names(self) -> Iterator[str]:
         """The objects directly below the URL, but for a lock."""
-        found = self.do(attempted(self._policy, 0, self._client.names), "", "list")
+        found = self.do(attempted(self._policy, lambda _: self._client.names()), "", "list")
         return iter([name for name in found if name and name != LOCK_NAME])
 
     def write(self, name: str) -> RemoteWriter:
@@ -121,7 +121,7 @@ class RemoteStore:
         """Delete an object; nothing happens where there is none."""
         self._check(name)
         with contextlib.suppress(_MissingObjectError):
-            self.do(attempted(self._policy, 0, lambda: self._client.delete(name)), name, "delete")
+            self.do(attempted(self._policy, lambda _: self._client.delete(name)), name, "delete")
 
     def has_temporary(self) -> bool:
         """Never: what is not whole is not seen."""
@@ -155,7 +155,7 @@ class RemoteStore:
         Raises:
             FailedError: It does not.
         """
-        return await attempted(self._policy, stop - start, lambda: self._client.get(name, start, stop))
+        return await attempted(self._policy, lambda expect: self._client.get(name, start, stop, expect))
 
     async def fetch_whole(self, name: str, most_bytes: int) -> bytes | None:
         """An object, or ``None`` where there is none.
@@ -165,7 +165,7 @@ class RemoteStore:
         """
         self._check(name)
         try:
-            reply = await attempted(self._policy, most_bytes, lambda: self._client.get_whole(name, most_bytes))
+            reply = await attempted(self._policy, lambda expect: self._client.get_whole(name, most_bytes, expect))
         except MissingError:
             return None
         return bytes(reply.data)
@@ -176,7 +176,7 @@ class RemoteStore:
         Raises:
             FailedError: It cannot be had.
         """
-        return await attempted(self._policy, 0, lambda: self._client.size(name))
+        return await attempted(self._policy, lambda _: self._client.size(name))
 
     async def put(self, name: str, data: bytes) -> None:
         """Write an object at once.
@@ -184,7 +184,7 @@ class RemoteStore:
         Raises:
             FailedError: It cannot be written.
         """
-        await attempted(self._policy, len(data), lambda: self._client.put(name, data))
+        await attempted(self._policy, lambda _: self._client.put(name, data), sends=len(data))
 
     async def upload(self, name: str, parts: AsyncIterator[bytes]) -> None:
         """Write an object as its parts come.

@@ -16,7 +16,7 @@ class Request:
         self.failures = list(failures)
         self.times = []
 
-    async def __call__(self):
+    async def __call__(self, expect):
         self.times.append(time.monotonic())
         if self.failures:
             failure = self.failures.pop(0)
@@ -25,8 +25,8 @@ class Request:
             raise failure
         return "done"
 
-    def run(self, num_bytes=0, **policy):
-        return asyncio.run(attempted(RetryPolicy(**policy), num_bytes, self))
+    def run(self, **policy):
+        return asyncio.run(attempted(RetryPolicy(**policy), self))
 
 
 def test_what_fails_for_a_while_is_tried_again():
@@ -67,6 +67,15 @@ def test_what_stalls_is_tried_again():
     request = Request("stall")
     assert request.run(timeout=0.2) == "done"
     assert request.times[1] - request.times[0] >= 0.2
+
+
+def test_an_answer_that_has_begun_may_take_as_long_as_its_bytes_may():
+    async def slow(expect):
+        expect(2**14)
+        await asyncio.sleep(0.6)
+        return "done"
+
+    assert asyncio.run(attempted(RetryPolicy(timeout=0.2, retries=0), slow)) == "done"
 
 
 def test_a_longer_answer_may_take_longer():
