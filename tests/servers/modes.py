@@ -57,7 +57,8 @@ class _Ending:
     """The connection ends early.
 
     Attributes:
-        after: Where in the body; ``None`` is before any of the reply, 0 after its headers.
+        after: Where in the body, or at its end where that comes first; ``None`` is before any of the reply, 0 after its
+            headers. The reply to a HEAD has no body to end in.
         carried_out: Before any of the reply, but after the request was carried out.
     """
 
