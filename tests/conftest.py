@@ -4,6 +4,9 @@ import signal
 
 from hypothesis import settings
 
+# Servers that tests may ask for.
+pytest_plugins = ["servers.fixtures"]
+
 # A two-core machine under load makes single examples slow; hangs are caught by faulthandler_timeout.
 settings.register_profile("shardkit", deadline=None)
 settings.load_profile("shardkit")
