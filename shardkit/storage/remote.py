@@ -26,6 +26,7 @@ __all__ = ["RemoteStore"]
 
 _MOST_BYTES = 2**30  # of an object that is read at once
 _COPIES_AT_ONCE = 8
+_LOOK_AGAIN_S = 0.05
 _PART_BYTES = 8 * 2**20  # an object up to this size goes in one request
 T = TypeVar("T")
 
@@ -275,15 +276,13 @@ class RemoteWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._part.clear()
-            with contextlib.suppress(StorageError):
-                self._store.do(self._abort(), self._name, "write")
+            self._abort()
         elif self._upload is None:
             data = bytes(self._part)
             self._store.do(self._store.put(self._name, data), self._name, "write")
         else:
             self._flush()
-            self._store.do(self._finish(), self._name, "write")
+            self._finish(self._upload)
 
     def _flush(self) -> None:
         part, self._part = bytes(self._part), bytearray()
@@ -295,11 +294,12 @@ class RemoteWriter:
             # Not a task of this coroutine's: the thread would not know that something is going on.
             self._upload = self._store.start(self._store.upload(self._name, self._given()))
         putting = asyncio.create_task(self._parts.put(part))
-        uploading = asyncio.wrap_future(self._upload)
-        await asyncio.wait({putting, uploading}, return_when=asyncio.FIRST_COMPLETED)
-        if uploading.done():
-            putting.cancel()
-            uploading.result()  # raises what went wrong
+        while not putting.done():
+            await asyncio.wait({putting}, timeout=_LOOK_AGAIN_S)
+            if self._upload.done():
+                putting.cancel()
+                self._upload.result()  # raises what went wrong
+                return
 
     async def _given(self) -> AsyncIterator[bytes]:
         while (part := await self._parts.get()) is not None:
@@ -307,17 +307,22 @@ class RemoteWriter:
         if self._given_up:
             raise FailedError("given up")
 
-    async def _finish(self) -> None:
-        await self._hand_over(None)
-        assert self._upload is not None
-        await asyncio.wrap_future(self._upload)
-        size = await self._store.fetch_size(self._name)
+    def _finish(self, upload: Future[None]) -> None:
+        self._store.do(self._hand_over(None), self._name, "write")
+        try:
+            upload.result()
+        except FailedError as exc:
+            raise self._store.failed(exc, self._name, "write") from None
+        size = self._store.size(self._name)
         if size != self._num_bytes:
-            raise FailedError(f"{self._num_bytes} bytes were sent, and {size} have come there")
+            failure = FailedError(f"{self._num_bytes} bytes were sent, and {size} have come there")
+            raise self._store.failed(failure, self._name, "write")
 
-    async def _abort(self) -> None:
+    def _abort(self) -> None:
+        self._part.clear()
         if self._upload is not None:
             self._given_up = True
-            await self._hand_over(None)
-            with contextlib.suppress(FailedError):
-                await asyncio.wrap_future(self._upload)
+            with contextlib.suppress(StorageError):
+                self._store.do(self._hand_over(None), self._name, "write")
+            with contextlib.suppress(FailedError, CancelledError):
+                self._upload.result()
