@@ -21,6 +21,8 @@ COLUMNS = ("row", "offset", "size", "digest", "label", "shard")
 _MAX_BYTES = 64 * 2**20
 # A run through keys stays within one shard for a while; more would be memory for nothing.
 _MAX_KEY_TABLES = 4
+# From a server, each that is needed again would be another request.
+_MAX_REMOTE_KEY_BYTES = 32 * 2**20
 
 
 class TableCache:
@@ -38,6 +40,8 @@ class TableCache:
         self._num_bytes = 0
         self._blocks: dict[int, NDArray[np.uint64]] = {}
         self._keyed: OrderedDict[int, SampleTable] = OrderedDict()
+        self._keyed_bytes = 0
+        self._max_keyed_bytes = _MAX_REMOTE_KEY_BYTES if dataset.is_remote else 0
         self._lock = threading.Lock()
 
     def numbers(self, shard: int) -> NDArray[np.int64]:
@@ -137,8 +141,9 @@ class TableCache:
         if table is None:
             table = self._dataset.sample_table(self._split.shards[shard], whole=False, data=data)
             self._keyed[shard] = table
-            if len(self._keyed) > _MAX_KEY_TABLES:
-                self._keyed.popitem(last=False)
+            self._keyed_bytes += table.key_bytes
+            while len(self._keyed) > _MAX_KEY_TABLES and self._keyed_bytes > self._max_keyed_bytes:
+                self._keyed_bytes -= self._keyed.popitem(last=False)[1].key_bytes
         self._keyed.move_to_end(shard)
         return table
 

@@ -84,6 +84,11 @@ class SampleTable:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def key_bytes(self) -> int:
+        """About how much memory its keys take, in bytes."""
+        return self.keys.column.nbytes if isinstance(self.keys, Texts) else sum(map(len, self.keys))
+
     def content_digest(self) -> str:
         """xxh3_128 over all that matters and nothing that depends on where it lies, as 32 hexadecimal digits."""
         hashed = xxhash.xxh3_128(len(self).to_bytes(8, "little"))

@@ -21,8 +21,9 @@ __all__ = ["CloudClient"]
 
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
-_STATUS = re.compile(r"status(?: code)?:? (\d{3})|\b(\d{3}) (?:[A-Z][a-z]+ ?)+")
-_FOR_GOOD = ("certificate", "UnknownIssuer", "not allowed", "builder error", "InvalidUri")
+_STATUS = re.compile(r"status code: (\d{3})\b")
+_CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
+_FOR_GOOD = ("certificate", "UnknownIssuer", "builder error", "InvalidUri")
 _CREDENTIALS = "Give them as storage_options or in the environment; skip_signature=true is for public buckets"
 _ALLOW_HTTP = "Name an https endpoint, or say allow_http=true among the storage options if that is meant"
 
@@ -188,20 +189,29 @@ class CloudClient(Client):
 
         if isinstance(exc, FailedError):
             raise exc
-        what = " ".join(redacted(exc, self._secrets).split("\n\nDebug source:")[0].split())
         if isinstance(exc, exceptions.NotFoundError | FileNotFoundError):
             raise MissingError("there is nothing there") from None
-        if isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
-            raise FailedError(f"access is refused: {what}", "Check the credentials and what they allow") from None
         if isinstance(exc, exceptions.AlreadyExistsError | exceptions.PreconditionError):
             raise TakenError("the object is there already, or is another than before") from None
-        if not isinstance(exc, exceptions.GenericError):
-            raise FailedError(what) from None
-        status = next((int(number) for found in _STATUS.findall(what) for number in found if number), 0)
-        if "169.254.169.254" in what or "metadata.google.internal" in what:
+        said = str(exc)
+        if "169.254.169.254" in said or "metadata.google.internal" in said:
             raise FailedError("no credentials were found", _CREDENTIALS) from None
-        if "builder error" in what and " http://" in what:
+        if "builder error" in said and " http://" in said:
             raise FailedError("the endpoint is plain http, where anybody may listen", _ALLOW_HTTP) from None
-        if (400 <= status < 500 and status not in (408, 429)) or any(word in what for word in _FOR_GOOD):
+        status = _STATUS.search(said)
+        if status is not None:
+            _refuse(int(status[1]), _CODE.search(said))
+        what = " ".join(redacted(said.split("Debug source:", maxsplit=1)[0], self._secrets).split())
+        if not isinstance(exc, exceptions.GenericError) or any(word in said for word in _FOR_GOOD):
             raise FailedError(what) from None
         raise TemporaryError(what) from None
+
+
+def _refuse(status: int, code: re.Match[str] | None) -> NoReturn:
+    """Say what a status that is no success means; of the rest of the answer, which may repeat the request, one word."""
+    what = f"the server answers with status {status}" + (f" ({code[1]})" if code else "")
+    if status in (401, 403):
+        raise FailedError(f"access is refused: {what}", "Check the credentials and what they allow") from None
+    if 400 <= status < 500 and status not in (408, 429):
+        raise FailedError(what) from None
+    raise TemporaryError(what) from None

@@ -67,6 +67,7 @@ class HttpClient(Client):
             found = _RANGE.fullmatch(reply.headers.get("Content-Range", ""))
             if found is None or (int(found[1]), int(found[2]) + 1) != (start, min(stop, int(found[3]))):
                 raise FailedError(f"bytes {start} to {stop} were asked for, and the server sends others")
+            _check_plain(reply)
             length = int(found[2]) + 1 - start
             if reply.content_length not in (None, length):
                 raise TemporaryError(f"the server announces {reply.content_length} bytes instead of {length}")
@@ -80,6 +81,7 @@ class HttpClient(Client):
         async with await self._request("GET", name, {}) as reply:
             if reply.status != 200:
                 raise FailedError(f"the server answers with status {reply.status}")
+            _check_plain(reply)
             data = await self._body(reply, most_bytes, expect)
             return Reply(memoryview(data), len(data), reply.headers.get("ETag"))
 
@@ -154,10 +156,6 @@ class HttpClient(Client):
         """The body, of the length that the server announced and no longer than wanted."""
         import aiohttp
 
-        if reply.headers.get("Content-Encoding", "identity") != "identity":
-            raise FailedError(
-                f"the server sends it compressed ({reply.headers['Content-Encoding']}) without being asked"
-            )
         length = reply.content_length
         if length is not None and length > most_bytes:
             raise FailedError(f"the server sends {length} bytes where at most {most_bytes} were expected")
@@ -179,6 +177,13 @@ class HttpClient(Client):
         if isinstance(exc, ClientConnectorCertificateError | ClientConnectorSSLError | ClientSSLError | InvalidURL):
             raise FailedError(what) from None
         raise TemporaryError(what) from None
+
+
+def _check_plain(reply: aiohttp.ClientResponse) -> None:
+    """Refuse a reply that is encoded: its length and ranges would mean something else."""
+    encoding = reply.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise FailedError(f"the server sends it compressed ({encoding}) without being asked")
 
 
 def _refuse(status: int, retry_after: str | None) -> NoReturn:

@@ -1,0 +1,246 @@
+"""Packing into buckets and training from them: as on the disk, bit for bit."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from pictures import make_dataset, tree, write_pictures
+from remote import batches_of, same_batches
+from servers.fault import FaultServer, Mix, Rule
+from servers.modes import Reset, Stall, Status
+
+import shardkit
+from shardkit.errors import ConfigError, StorageError
+from shardkit.manifest.verify import verify
+from shardkit.storage import StoreOptions, open_store
+
+WRITABLE = ["seaweedfs", "azurite"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """240 pictures in 10 shards; the pictures lie beside it."""
+    return make_dataset(tmp_path_factory.mktemp("cloud"), 240)
+
+
+@pytest.fixture
+def server(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def place(server, request):
+    """A URL that no other test uses, and how to get there."""
+    name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
+    return f"{server.url}/{name}", server.storage_options
+
+
+def objects_of(url, options):
+    store = open_store(url, StoreOptions(storage_options=options))
+    return {name: store.read(name) for name in store.names()}
+
+
+@pytest.mark.parametrize("server", WRITABLE, indirect=True)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_same_bytes_in_a_bucket(dataset, place, workers):
+    url, options = place
+    result = shardkit.pack(dataset.parent / "pictures", url, shard_samples=25, workers=workers, storage_options=options)
+    assert result.dest == url
+    assert objects_of(url, options) == tree(dataset)
+    assert verify(url, options=StoreOptions(storage_options=options)).problems == ()
+    again = shardkit.pack(dataset.parent / "pictures", url, shard_samples=25, storage_options=options)
+    assert again.already_packed
+    with pytest.raises(ConfigError, match="other pictures or options"):
+        shardkit.pack(dataset.parent / "pictures", url, shard_samples=24, storage_options=options)
+    shardkit.pack(dataset.parent / "pictures", url, shard_samples=100, storage_options=options, overwrite=True)
+    assert len(objects_of(url, options)) == 2 * 3 + 2
+
+
+def test_large_shards_go_in_parts(seaweedfs, tmp_path):
+    source = write_pictures(tmp_path / "large", 24, size=1000)
+    options = {"storage_options": seaweedfs.storage_options, "workers": 1}
+    shardkit.pack(source, f"{seaweedfs.url}/large", **options)
+    shardkit.pack(source, tmp_path / "shards", workers=1)
+    assert objects_of(f"{seaweedfs.url}/large", seaweedfs.storage_options) == tree(tmp_path / "shards")
+    assert (tmp_path / "shards" / "train-000000.tar").stat().st_size > 2**25
+
+
+@pytest.mark.parametrize("name", ["seaweedfs", "azurite", "gcs", "nginx"])
+def test_the_same_batches_from_everywhere_by_ranges_alone(dataset, name, request):
+    server = request.getfixturevalue(name)
+    options = {}
+    if name == "nginx":
+        shutil.copytree(dataset, server.root / "data")
+        url = server.url + "data"
+    elif name == "gcs":
+        server.upload(dataset, prefix="same/")
+        url = f"{server.url}/same"
+    else:
+        url = f"{server.url}/same"
+        shardkit.pack(
+            dataset.parent / "pictures", url, shard_samples=25, workers=1, storage_options=server.storage_options
+        )
+    if name == "nginx":
+        for epoch in range(2):
+            assert same_batches(batches_of(url, epoch), batches_of(dataset, epoch))
+        asked = [(found.path, found.range) for found in server.requests()]
+    else:
+        with FaultServer(f"127.0.0.1:{server.port}") as proxy:
+            options = server.through(proxy.port).storage_options
+            for epoch in range(2):
+                assert same_batches(batches_of(url, epoch, storage_options=options), batches_of(dataset, epoch))
+            asked = [(found.path, found.range) for found in proxy.requests]
+    shards = [found for found in asked if unquote(found[0]).endswith(".tar")]
+    assert shards
+    assert all(found[1] for found in shards)
+
+
+def test_raw_samples_from_a_bucket(tmp_path, seaweedfs):
+    source = write_pictures(tmp_path / "pictures", 3000, size=32)
+    how = {"store": "raw", "image_size": (32, 32), "workers": 1, "shard_size": "4MiB"}
+    shardkit.pack(source, tmp_path / "shards", **how)
+    url = f"{seaweedfs.url}/raw"
+    shardkit.pack(source, url, storage_options=seaweedfs.storage_options, **how)
+    for options in ({}, {"shuffle_buffer": 600}, {"shuffle": False}):
+        options = {"image_size": None, "batch_size": 100, "chunk_size": "300kB", **options}
+        found = batches_of(url, storage_options=seaweedfs.storage_options, **options)
+        assert same_batches(found, batches_of(tmp_path / "shards", **options))
+
+
+@pytest.mark.parametrize("server", WRITABLE, indirect=True)
+def test_packing_over_a_bad_network(dataset, server, place):
+    url, _ = place
+    mix = Mix(
+        [(0.05, Reset()), (0.05, Status(503)), (0.03, Stall()), (0.05, Reset(carried_out=True))],
+        seed=3,
+    )
+    with FaultServer(f"127.0.0.1:{server.port}", mix) as proxy:
+        options = server.through(proxy.port).storage_options
+        shardkit.pack(
+            dataset.parent / "pictures", url, shard_samples=25, workers=1, storage_options=options, timeout=1.0
+        )
+        assert sum(request.fault is not None for request in proxy.requests) > 3
+    assert objects_of(url, server.storage_options) == tree(dataset)
+
+
+@pytest.mark.parametrize("server", ["seaweedfs"], indirect=True)
+@pytest.mark.parametrize(
+    "path", ["*/train-000005.tar", "*/train-000005.parquet", "*/shards.parquet", "*/manifest.json"]
+)
+def test_packing_that_fails_leaves_nothing_that_looks_like_a_data_set(dataset, server, place, path):
+    url, options = place
+    how = {"shard_samples": 25, "workers": 1}
+    rule = Rule(fault=Status(403), path=path, methods=("PUT", "POST"))
+    with FaultServer(f"127.0.0.1:{server.port}", rule) as proxy:
+        through = server.through(proxy.port).storage_options
+        with pytest.raises(StorageError, match="access is refused"):
+            shardkit.pack(dataset.parent / "pictures", url, storage_options=through, **how)
+    there = objects_of(url, options)
+    assert "manifest.json" not in there
+    assert path.removeprefix("*/") not in there
+    with pytest.raises(shardkit.ShardkitError, match="no data set here"):
+        shardkit.Loader(url, storage_options=options)
+    result = shardkit.pack(dataset.parent / "pictures", url, storage_options=options, **how)
+    assert result.num_kept_shards >= 5
+    assert objects_of(url, options) == tree(dataset)
+
+
+@pytest.mark.slow
+def test_packing_that_is_killed_goes_on(dataset, seaweedfs):
+    url = f"{seaweedfs.url}/killed"
+    command = [sys.executable, "-m", "shardkit.cli", "pack", str(dataset.parent / "pictures"), url]
+    command += ["--shard-samples", "25", "--workers", "2"]
+    for name, value in seaweedfs.storage_options.items():
+        command += ["--storage-option", f"{name}={value}"]
+    chance = random.Random(1)
+    with FaultServer(f"127.0.0.1:{seaweedfs.port}", latency=0.05) as proxy:
+        slow = [text.replace(str(seaweedfs.port), str(proxy.port)) for text in command]
+        for _ in range(6):
+            process = subprocess.Popen(slow, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            time.sleep(chance.uniform(0.5, 3.0))
+            process.kill()
+            process.communicate()
+            assert set(objects_of(url, seaweedfs.storage_options)) <= {*tree(dataset), "unfinished.json"}
+    subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    assert objects_of(url, seaweedfs.storage_options) == tree(dataset)
+
+
+def test_two_packers_do_not_write_into_one_place(dataset, seaweedfs):
+    url = f"{seaweedfs.url}/two"
+    store = open_store(url, StoreOptions(storage_options=seaweedfs.storage_options))
+    with store.lock(), pytest.raises(ConfigError, match=f"another run is writing there: process {os.getpid()} on"):
+        shardkit.pack(dataset.parent / "pictures", url, storage_options=seaweedfs.storage_options)
+
+
+@pytest.mark.slow
+def test_a_fit_over_a_bad_network_sees_every_sample(tmp_path, seaweedfs):
+    keras = pytest.importorskip("keras")
+    source = write_pictures(tmp_path / "pictures", 2000, classes=10)
+    url = f"{seaweedfs.url}/fit"
+    shardkit.pack(source, url, shard_samples=100, storage_options=seaweedfs.storage_options)
+    shardkit.pack(source, tmp_path / "shards", shard_samples=100)
+    mix = Mix(
+        [
+            (0.02, lambda chance: Reset(after=chance.random())),
+            (0.02, Status(503)),
+            (0.02, lambda chance: Stall(after=chance.random())),
+        ],
+        seed=5,
+    )
+
+    class Seen(keras.layers.Layer):
+        """Adds up what comes by, by the picture's number in its first row."""
+
+        def build(self, shape):
+            self.counts = self.add_weight(shape=(2000,), initializer="zeros", trainable=False, dtype="int32")
+
+        def call(self, images, training=None):
+            if training:
+                numbers = keras.ops.cast(images[:, 0, 0, 0], "int32") * 256 + keras.ops.cast(
+                    images[:, 0, 0, 1], "int32"
+                )
+                self.counts.assign_add(keras.ops.sum(keras.ops.one_hot(numbers, 2000, dtype="int32"), axis=0))
+            return keras.ops.cast(images, "float32")
+
+    seen = Seen()
+    model = keras.Sequential([seen, keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(10)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    options = {"batch_size": 50, "image_size": (16, 16), "shuffle": True, "chunk_size": 10, "shuffle_buffer": 400}
+    with FaultServer(f"127.0.0.1:{seaweedfs.port}", mix) as proxy:
+        through = seaweedfs.through(proxy.port).storage_options
+        train = shardkit.Loader(url, storage_options=through, timeout=1.0, **options)
+        model.fit(shardkit.to_keras(train), epochs=2, verbose=0)
+        assert {type(request.fault) for request in proxy.requests} == {type(None), Reset, Status, Stall}
+    assert np.array_equal(np.asarray(seen.counts), np.full(2000, 2))
+
+
+def test_a_killed_trainer_leaves_nothing_behind_on_this_machine(seaweedfs, dataset, tmp_path):
+    url = f"{seaweedfs.url}/trainer"
+    shardkit.pack(
+        dataset.parent / "pictures", url, shard_samples=25, workers=1, storage_options=seaweedfs.storage_options
+    )
+    code = (
+        "import shardkit, sys, time\n"
+        f"loader = shardkit.Loader({url!r}, storage_options={seaweedfs.storage_options!r}, batch_size=8,"
+        " image_size=(16, 16))\n"
+        "batches = iter(loader)\nnext(batches)\nprint('on', flush=True)\ntime.sleep(60)\n"
+    )
+    env = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
+    for end in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+        )
+        assert process.stdout.readline() == b"on\n"
+        started = time.monotonic()
+        process.send_signal(end)
+        process.communicate(timeout=30)
+        assert time.monotonic() - started < 5
+        assert process.returncode == -end
+    assert list(tmp_path.iterdir()) == []
