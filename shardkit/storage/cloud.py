@@ -71,7 +71,8 @@ class CloudClient(Client):
         config = dict(options)
         longest = timedelta(seconds=policy.timeout * (retries + 1))
         client: dict[str, Any] = {"timeout": timedelta(days=1), "read_timeout": timedelta(seconds=policy.timeout)}
-        if config.pop("allow_http", "false").lower() in ("1", "true", "yes"):
+        # The variable is one of obstore's own, which options of the client hide from it.
+        if config.pop("allow_http", os.environ.get("AWS_ALLOW_HTTP", "false")).lower() in ("1", "true", "yes"):
             client["allow_http"] = True
         try:
             return from_url(  # type: ignore[call-overload]

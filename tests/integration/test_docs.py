@@ -33,8 +33,14 @@ def test_every_block_says_what_it_is(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=lambda page: page.name)
-def test_the_blocks_run(page, tmp_path, monkeypatch):
+def test_the_blocks_run(page, tmp_path, monkeypatch, request):
     write_pictures(tmp_path / "photos", 60, size=32)
+    if "s3://shardkit" in page.read_text():
+        options = request.getfixturevalue("seaweedfs").storage_options
+        monkeypatch.setenv("AWS_ENDPOINT_URL", options["endpoint"])
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION", "ALLOW_HTTP"):
+            monkeypatch.setenv(f"AWS_{name}", options[name.lower()])
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     namespace = {"__name__": "__main__"}
