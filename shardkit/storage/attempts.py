@@ -6,7 +6,6 @@ Delays grow exponentially with full jitter, as in M. Brooker, "Exponential Backo
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,6 +110,8 @@ async def attempted(policy: RetryPolicy, request: Callable[[Expect], Awaitable[T
     Raises:
         FailedError: It failed for good; the message says how often it was tried.
     """
+    import asyncio  # packing and loading on this machine need not wait for it
+
     now = asyncio.get_running_loop().time
     for attempt in range(policy.retries + 1):
         begun = now()
