@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from shardkit.adapters.keras import KerasDataset
     from shardkit.adapters.resume import ResumeCallback
@@ -39,7 +40,13 @@ def to_keras(loader: Loader, *, repeat: bool = False) -> KerasDataset:
     return KerasDataset(loader, repeat=repeat)
 
 
-def Resume(loader: Loader, directory: str | os.PathLike[str], *, every: float | None = 60.0) -> ResumeCallback:  # noqa: N802
+def Resume(  # noqa: N802
+    loader: Loader,
+    directory: str | os.PathLike[str],
+    *,
+    every: float | None = 60.0,
+    storage_options: Mapping[str, str] | None = None,
+) -> ResumeCallback:
     """A Keras callback that makes a stopped run go on at the very next batch when the same script is started again.
 
     Saves, atomically together: all variables of model, optimizer and metrics with the seed states of random layers, the
@@ -48,9 +55,10 @@ def Resume(loader: Loader, directory: str | os.PathLike[str], *, every: float | 
 
     Args:
         loader: The loader that ``fit`` trains from, through `to_keras`.
-        directory: Where the save lies; ranks share it, and rank 0 writes.
+        directory: Where the save lies, a folder or a URL of a bucket; ranks share it, and rank 0 writes.
         every: Seconds between saves within an epoch; ``None`` saves at epochs only. Each epoch is saved when it begins
             and before its validation.
+        storage_options: For a bucket: as the loader's.
 
     Returns:
         The callback, for ``fit(callbacks=[...])``.
@@ -64,7 +72,7 @@ def Resume(loader: Loader, directory: str | os.PathLike[str], *, every: float | 
         from shardkit.adapters.resume import ResumeCallback
     except ImportError as exc:
         raise _missing("Keras", exc) from exc
-    return ResumeCallback(loader, directory, every=every)
+    return ResumeCallback(loader, directory, every=every, storage_options=storage_options)
 
 
 def to_tf(loader: Loader) -> Any:

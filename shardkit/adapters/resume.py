@@ -18,11 +18,11 @@ import numpy as np
 
 from shardkit.adapters.snapshot import Snapshot, from_plain, read_snapshot, to_plain, write_snapshot
 from shardkit.errors import ConfigError, ShardkitWarning, StateError
-from shardkit.storage import open_store
+from shardkit.storage import StoreOptions, open_store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from shardkit.loader import Loader
 
@@ -43,14 +43,22 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         loader: The loader that ``fit`` trains from, through `to_keras`.
         directory: Where the save lies.
         every: Seconds between saves within an epoch; ``None`` saves at epochs only.
+        storage_options: For a directory in a bucket: as the loader's.
     """
 
-    def __init__(self, loader: Loader, directory: str | os.PathLike[str], *, every: float | None = 60.0) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        directory: str | os.PathLike[str],
+        *,
+        every: float | None = 60.0,
+        storage_options: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
         if every is not None and not every >= 0:
             raise ConfigError("every must be seconds, at least 0, or None", setting="every", value=every)
         self._loader = loader
-        self._store = open_store(directory)
+        self._store = open_store(directory, StoreOptions(storage_options=storage_options or {}))
         self._every = every
         self._others: list[Any] = []
         self._baselines: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SNAPSHOT_VERSION", "Snapshot", "from_plain", "read_snapshot", "to_plain", "write_snapshot"]
 
+_MOST_BYTES = 2**40
 SNAPSHOT_VERSION = 1
 _DOCUMENT = "document"
 
@@ -80,10 +81,12 @@ def read_snapshot(store: Store, name: str) -> Snapshot | None:
         StateError: It is not such a file, or of a newer version.
         StorageError: It cannot be read.
     """
-    if store.size(name) is None:
+    # Not being able to read it must not be taken for a file that is no saved run.
+    data = store.read_if_there(name, _MOST_BYTES)
+    if data is None:
         return None
     try:
-        with np.load(io.BytesIO(store.read(name)), allow_pickle=False) as found:
+        with np.load(io.BytesIO(data), allow_pickle=False) as found:
             arrays = {key: found[key] for key in found.files}
         document = json.loads(arrays.pop(_DOCUMENT).tobytes())
         version = document["shardkit_snapshot"]

@@ -6,9 +6,9 @@ safe, and it shows users, passwords and signed queries in its errors.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import email.utils
-import os
 import re
 import time
 from typing import TYPE_CHECKING, NoReturn
@@ -51,8 +51,8 @@ class HttpClient(Client):
         self._secrets = secrets
         self._headers = dict(headers)
         self._user = (unquote(parts.username or ""), unquote(parts.password or ""))
-        self._session: aiohttp.ClientSession | None = None
-        self._pid = 0  # the process that the session is of
+        # A session belongs to its loop, and while one loop ends the next may have begun.
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
 
     async def get(self, name: str, start: int, stop: int, expect: Expect) -> Reply:
         """Bytes of an object."""
@@ -95,26 +95,20 @@ class HttpClient(Client):
 
     async def close(self) -> None:
         """Close connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
 
     async def _request(self, method: str, name: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Ask, following redirects; the reply's status is one of success."""
         import aiohttp
         from yarl import URL
 
-        if self._session is None or self._pid != os.getpid():
-            self._pid = os.getpid()
-            connector = aiohttp.TCPConnector(limit=0)  # what is in flight is counted elsewhere
-            timeout = aiohttp.ClientTimeout(total=None)  # the same
-            self._session = aiohttp.ClientSession(
-                connector=connector, timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-            )
+        session = self._session()
         url = urlunsplit(self._base._replace(path=self._base.path + quote(name)))
         for _ in range(_MOST_REDIRECTS + 1):
             try:
-                reply = await self._session.request(
+                reply = await session.request(
                     method,
                     URL(url, encoded=True),
                     headers={"Accept-Encoding": "identity", **self._own(url), **headers},
@@ -132,6 +126,21 @@ class HttpClient(Client):
             reply.release()
             _refuse(reply.status, reply.headers.get("Retry-After"))
         return reply
+
+    def _session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        loop = asyncio.get_running_loop()
+        if loop not in self._sessions:
+            self._sessions[loop] = aiohttp.ClientSession(
+                # What is in flight, and how long it takes, is looked after elsewhere.
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,  # proxies, as obstore does
+            )
+        return self._sessions[loop]
 
     def _own(self, url: str) -> dict[str, str]:
         """The headers that only this server may see."""

@@ -221,6 +221,26 @@ def test_a_fit_over_a_bad_network_sees_every_sample(tmp_path, seaweedfs):
     assert np.array_equal(np.asarray(seen.counts), np.full(2000, 2))
 
 
+@pytest.mark.slow
+def test_a_run_that_is_saved_in_a_bucket_goes_on(dataset, seaweedfs, tmp_path):
+    keras = pytest.importorskip("keras")
+    url = f"{seaweedfs.url}/runs/one"
+
+    def run(directory, epochs, **options):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        train = shardkit.Loader(dataset, batch_size=24, image_size=(16, 16), shuffle=True)
+        resume = shardkit.Resume(train, directory, **options)
+        return model.fit(shardkit.to_keras(train), epochs=epochs, verbose=0, callbacks=[resume]).history["loss"]
+
+    options = {"storage_options": seaweedfs.storage_options}
+    stopped = run(url, 1, **options)
+    assert stopped + run(url, 2, **options)[-1:] == run(tmp_path / "whole", 2)
+    with FaultServer(f"127.0.0.1:{seaweedfs.port}", Rule(fault=Status(403))) as proxy, pytest.raises(StorageError):
+        run(url, 2, storage_options=seaweedfs.through(proxy.port).storage_options)
+
+
 def test_a_killed_trainer_leaves_nothing_behind_on_this_machine(seaweedfs, dataset, tmp_path):
     url = f"{seaweedfs.url}/trainer"
     shardkit.pack(
