@@ -51,13 +51,13 @@ def bench(
     from shardkit.manifest import read_manifest
 
     where = store_options(storage_option)
-    is_raw = read_manifest(dataset, where).fields["image"].shape is not None
+    is_raw = read_manifest(dataset, **where.keywords).fields["image"].shape is not None
     options: LoaderOptions = {
         "batch_size": batch_size, "image_size": image_size or (None if is_raw else (224, 224)),
         "shuffle": _SHUFFLES[shuffle], "antialias": antialias, "decode": decode, "threads": threads,
-        "drop_remainder": False, "storage_options": where.storage_options, "retries": where.retries,
-        "timeout": where.timeout,
+        "drop_remainder": False,
     }  # fmt: skip
+    options.update(**where.keywords)
     started = perf_counter()
     next(Loader(dataset, split, **options).batches())
     first = perf_counter() - started

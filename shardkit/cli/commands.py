@@ -150,7 +150,7 @@ def pack(
         crop_to_aspect_ratio=crop_to_aspect_ratio, pad_to_aspect_ratio=pad_to_aspect_ratio,
         overwrite=overwrite, class_from=class_from.value, follow_symlinks=follow_symlinks,
         path_column=path_column, label_column=label_column, root=root,
-        storage_options=where.storage_options, retries=where.retries, timeout=where.timeout,
+        **where.keywords,
     )  # fmt: skip
     typer.echo(packed_words(result))
 
@@ -184,7 +184,7 @@ def verify(dataset: Datasets, storage_option: StorageOption = None) -> None:
     damaged = False
     for url in urls:
         with _byte_bar() as bar:
-            report = run_verify(url, options=options, on_progress=lambda _name, size: bar.update(size))
+            report = run_verify(url, **options.keywords, on_progress=lambda _name, size: bar.update(size))
         for problem in report.problems:
             typer.echo(f"shardkit: damaged: {problem}", err=True)
         typer.echo(verified_words(report, report.url if len(urls) > 1 else ""), err=bool(report.problems))
@@ -213,7 +213,7 @@ def unpack(
     from shardkit.packer import unpack as run_unpack
 
     unwind_when_stopped()
-    count = run_unpack(dataset, folder, split=split, options=store_options(storage_option))
+    count = run_unpack(dataset, folder, split=split, **store_options(storage_option).keywords)
     typer.echo(f"{count:,} pictures written to {folder}")
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from shardkit.errors import ConfigError
 from shardkit.loader.augment import Augmenter, RandomResizedCrop, as_transforms
 from shardkit.loader.order import OrderNumbers
+from shardkit.storage import StoreKeywords
 from shardkit.units import parse_bytes, whole_number
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ FIRST_SPAN = 16
 _USUAL_SIZE = (256, 256)
 
 
-class LoaderOptions(TypedDict, total=False):
+class LoaderOptions(StoreKeywords, total=False):
     """The keywords of `Loader`, flat, as a user gives them."""
 
     batch_size: int
@@ -80,9 +81,6 @@ class LoaderOptions(TypedDict, total=False):
     prefetch: int
     cache: str | os.PathLike[str] | bool | None
     cache_limit: str | int
-    storage_options: Mapping[str, str]
-    retries: int
-    timeout: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

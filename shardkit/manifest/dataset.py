@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from shardkit.manifest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manife
 from shardkit.manifest.parquet import ADVICE
 from shardkit.manifest.samples import SampleTable
 from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardRow, ShardTable, table_name
-from shardkit.storage import FetchesAhead, open_store
+from shardkit.storage import FetchesAhead, StoreOptions, open_store
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from shardkit.storage import Store, StoreOptions
+    from shardkit.storage import Store, StoreKeywords
 
 __all__ = ["DataSet", "Split", "dataset_in", "open_dataset", "read_manifest"]
 
@@ -143,12 +143,13 @@ class DataSet:
                 raise ManifestError("there are no digests of blocks, as arrays need", shard=name, advice=ADVICE)
 
 
-def read_manifest(url: str | os.PathLike[str], options: StoreOptions | None = None) -> Manifest:
+def read_manifest(url: str | os.PathLike[str], **options: Unpack[StoreKeywords]) -> Manifest:
     """What a packed data set is.
 
     Args:
         url: The data set: a folder's path or URL.
-        options: How to reach it where it is not on this machine.
+        options: How to reach it where it is not on this machine: ``storage_options={}``, ``retries=8``,
+            ``timeout=30.0``, see `StoreOptions`.
 
     Returns:
         Its manifest.
@@ -158,7 +159,7 @@ def read_manifest(url: str | os.PathLike[str], options: StoreOptions | None = No
         StorageError: It cannot be read.
         ConfigError: The URL's scheme is not one that shardkit reads.
     """
-    return _manifest_in(open_store(url, options))
+    return _manifest_in(open_store(url, StoreOptions(**options)))
 
 
 def open_dataset(url: str | os.PathLike[str], options: StoreOptions | None = None) -> DataSet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import xxhash
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from shardkit.manifest.samples import SampleTable
     from shardkit.manifest.shards import ShardRow
+    from shardkit.storage import StoreKeywords
 
 __all__ = ["VerifyReport", "verify"]
 
@@ -50,8 +51,8 @@ class VerifyReport:
 def verify(
     url: str | os.PathLike[str],
     *,
-    options: StoreOptions | None = None,
     on_progress: Callable[[str, int], None] | None = None,
+    **options: Unpack[StoreKeywords],
 ) -> VerifyReport:
     """Check a data set from end to end.
 
@@ -60,8 +61,8 @@ def verify(
 
     Args:
         url: The data set. Shards that are not on this machine are copied to it one at a time.
-        options: How to reach it.
         on_progress: Called after each shard with its name and length in bytes.
+        options: As for `read_manifest`.
 
     Returns:
         What was found.
@@ -70,7 +71,7 @@ def verify(
         ManifestError: The manifest or the root table is missing or damaged.
         StorageError: The data set cannot be read.
     """
-    dataset = open_dataset(url, options)
+    dataset = open_dataset(url, StoreOptions(**options))
     problems: list[ShardkitError] = []
     num_samples = num_bytes = 0
     for row in dataset.shards:

@@ -7,7 +7,7 @@ import gc
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from shardkit.errors import ConfigError, PackError, ShardkitError
 from shardkit.machine import usable_cores
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from shardkit.codecs.colors import ColorMode
     from shardkit.packer.pictures import Check, PictureOptions, StoreAs
-    from shardkit.storage import Store
+    from shardkit.storage import Store, StoreKeywords
 
 __all__ = ["PackResult", "pack"]
 
@@ -86,9 +86,7 @@ def pack(
     label_column: str | None = None,
     root: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
-    storage_options: Mapping[str, str] | None = None,
-    retries: int = 8,
-    timeout: float = 30.0,
+    **options: Unpack[StoreKeywords],
 ) -> PackResult:
     """Pack labelled pictures into tar shards.
 
@@ -128,9 +126,7 @@ def pack(
         label_column: For a table: the column of labels, where its name is not a usual one.
         root: For a table: the folder that paths are relative to; the table's own without it.
         progress: Whether to show a progress bar on standard error; only on a terminal without it.
-        storage_options: For a bucket: credentials, endpoint and the like, see `StoreOptions`.
-        retries: For a bucket: how many times a request is tried again.
-        timeout: For a bucket: seconds in which the server must answer.
+        options: For a bucket: ``storage_options={}``, ``retries=8``, ``timeout=30.0``, see `StoreOptions`.
 
     Returns:
         What was done.
@@ -145,7 +141,7 @@ def pack(
         source=Path(source), class_from=class_from, follow_symlinks=follow_symlinks, path_column=path_column,
         label_column=label_column, root=None if root is None else Path(root),
     )  # fmt: skip
-    options = PackOptions.of(
+    how = PackOptions.of(
         split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples, seed=seed, shuffle=shuffle,
         class_from=class_from, labels_from=listing.kind(), check=check, resize=resize, quality=quality,
         store=store, image_size=image_size, color_mode=color_mode, crop_to_aspect_ratio=crop_to_aspect_ratio,
@@ -154,7 +150,7 @@ def pack(
     if workers is not None:
         whole_number("workers", workers, 1)
     # What is wrong with the destination is said before a source of a million files is listed.
-    place = Place(dest, StoreOptions(storage_options=storage_options or {}, retries=retries, timeout=timeout))
+    place = Place(dest, StoreOptions(**options))
     target = place.open()
     if isinstance(target, LocalStore):
         listing.refuse_nested(target.folder)
@@ -165,17 +161,17 @@ def pack(
         found = listing.read()
     with LocalWorkers(workers or usable_cores() + 1) as engine:
         if overwrite or target.size(MANIFEST_NAME) is None:
-            engine.start(options.about_shards(len(found.items), sum(item.size for item in found.items)))
+            engine.start(how.about_shards(len(found.items), sum(item.size for item in found.items)))
         with _no_collecting():
-            plan = make_plan(found, options)
+            plan = make_plan(found, how)
         if not overwrite and (done := finished(target, plan)) is not None:
             tidy(target)
             return PackResult(dest=target.url, manifest=done, already_packed=True, ignored=found.ignored)
         # The workers go first, then what they left behind, then the lock.
         with target.lock(), _tidied(target), contextlib.closing(engine):
             prepared = prepare(target, plan, overwrite=overwrite)
-            rows = _run(plan, place, prepared.kept, options.pictures, engine, progress)
-            manifest = _finish(target, plan, options, rows)
+            rows = _run(plan, place, prepared.kept, how.pictures, engine, progress)
+            manifest = _finish(target, plan, how, rows)
     return PackResult(
         dest=target.url, manifest=manifest, num_kept_shards=len(prepared.kept),
         replaced_unfinished=prepared.replaced_unfinished, ignored=found.ignored, seconds=time.monotonic() - started,

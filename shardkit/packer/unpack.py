@@ -7,7 +7,7 @@ import io
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import xxhash
@@ -15,13 +15,13 @@ import xxhash
 from shardkit.errors import ConfigError, FormatError, StorageError
 from shardkit.manifest import open_dataset
 from shardkit.packer.source import shown_path, without_suffix
-from shardkit.storage import local_copy
+from shardkit.storage import StoreOptions, local_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shardkit.manifest import DataSet, ShardRow, ShardTable
-    from shardkit.storage import Store, StoreOptions
+    from shardkit.storage import Store, StoreKeywords
 
 __all__ = ["unpack"]
 
@@ -34,7 +34,7 @@ def unpack(
     folder: str | os.PathLike[str],
     *,
     split: str | None = None,
-    options: StoreOptions | None = None,
+    **options: Unpack[StoreKeywords],
 ) -> int:
     """Write the pictures of a data set back under the paths they had, byte for byte as they are stored.
 
@@ -46,7 +46,7 @@ def unpack(
         url: The data set.
         folder: Where the tree goes: missing, empty, or with nothing in it but what an earlier call wrote there.
         split: One split only; all of them without it.
-        options: How to reach the data set where it is not on this machine.
+        options: As for `read_manifest`.
 
     Returns:
         The pictures that are there now.
@@ -56,7 +56,7 @@ def unpack(
         FormatError: A shard is damaged.
         StorageError: Something cannot be read or written.
     """
-    dataset = open_dataset(url, options)
+    dataset = open_dataset(url, StoreOptions(**options))
     rows = dataset.shards if split is None else dataset.split(split).shards
     with_labels = dataset.manifest.packed.get("labels_from") == "table"
     root = Path(folder)

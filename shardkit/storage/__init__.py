@@ -7,7 +7,7 @@ from shardkit.storage.base import FetchesAhead, HasPaths, Store, Writer
 from shardkit.storage.braces import expand_braces
 from shardkit.storage.copies import local_copy
 from shardkit.storage.local import LocalStore
-from shardkit.storage.urls import Place, StoreOptions, open_store
+from shardkit.storage.urls import Place, StoreKeywords, StoreOptions, open_store
 
 __all__ = [
     "FetchesAhead",
@@ -15,6 +15,7 @@ __all__ = [
     "LocalStore",
     "Place",
     "Store",
+    "StoreKeywords",
     "StoreOptions",
     "Writer",
     "expand_braces",

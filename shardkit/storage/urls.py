@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import unquote, urlsplit
 
 from shardkit.errors import ConfigError
@@ -20,11 +20,19 @@ if TYPE_CHECKING:
     from shardkit.storage.base import Store
     from shardkit.storage.client import Client
 
-__all__ = ["Place", "StoreOptions", "open_store"]
+__all__ = ["Place", "StoreKeywords", "StoreOptions", "open_store"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CLOUD = frozenset({"s3", "gs", "az"})
 _NO_SECRETS = frozenset({"allow_http", "endpoint", "region", "bucket", "account_name", "use_emulator", "use_ssl"})
+
+
+class StoreKeywords(TypedDict, total=False):
+    """The keywords of functions that reach data sets on servers, see `StoreOptions`."""
+
+    storage_options: Mapping[str, str]
+    retries: int
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,11 @@ class StoreOptions:
     def policy(self) -> RetryPolicy:
         """How patient to be."""
         return RetryPolicy(retries=self.retries, timeout=self.timeout)
+
+    @property
+    def keywords(self) -> StoreKeywords:
+        """The same as keywords."""
+        return {"storage_options": self.storage_options, "retries": self.retries, "timeout": self.timeout}
 
     @property
     def secrets(self) -> tuple[str, ...]:

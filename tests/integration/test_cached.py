@@ -179,7 +179,7 @@ def test_whoever_holds_up_all_others_is_not_waited_for(dataset, expected, tmp_pa
     started = time.monotonic()
     with served(dataset) as server, pytest.warns(ShardkitWarning, match="not used any more"):
         assert same_batches(batches_of(server.url, cache=tmp_path / "cache"), expected[0])
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     holder.communicate("")
 
 
