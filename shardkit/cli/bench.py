@@ -55,9 +55,9 @@ def bench(
     options: LoaderOptions = {
         "batch_size": batch_size, "image_size": image_size or (None if is_raw else (224, 224)),
         "shuffle": _SHUFFLES[shuffle], "antialias": antialias, "decode": decode, "threads": threads,
-        "drop_remainder": False,
+        "drop_remainder": False, "storage_options": where.storage_options, "retries": where.retries,
+        "timeout": where.timeout,
     }  # fmt: skip
-    options.update(**where.keywords)
     started = perf_counter()
     next(Loader(dataset, split, **options).batches())
     first = perf_counter() - started

@@ -11,6 +11,7 @@ from shardkit.errors import PackError
 from shardkit.packer.engines.local import LocalWorkers
 from shardkit.packer.pictures import PictureOptions
 from shardkit.packer.plan import ShardTask
+from shardkit.storage import Place
 
 
 class GoodHereOnly:
@@ -28,7 +29,7 @@ def only_in(pid):
 
 def run(tasks, dest, pictures=PictureOptions()):
     with LocalWorkers(2) as workers:
-        return list(workers.run(tasks, str(dest), pictures, lambda _pictures, _bytes: None))
+        return list(workers.run(tasks, Place(dest), pictures, lambda _pictures, _bytes: None))
 
 
 def test_a_task_that_a_worker_cannot_read_is_an_error(tmp_path):
@@ -80,7 +81,7 @@ def test_when_a_worker_cannot_be_started_those_that_were_are_stopped():
         f"resource.setrlimit(resource.RLIMIT_NOFILE, (used + 10, {resource.getrlimit(resource.RLIMIT_NOFILE)[1]}))\n"
         "try:\n"
         "    with LocalWorkers(8) as workers:\n"
-        "        list(workers.run(tasks, '.', 'header', print))\n"
+        "        list(workers.run(tasks, None, 'header', print))\n"
         "except PackError as exc:\n"
         "    print(exc)\n"
         "print(open(f'/proc/self/task/{os.getpid()}/children').read() or 'no child is left')\n"
@@ -95,24 +96,25 @@ def test_when_a_worker_cannot_be_started_those_that_were_are_stopped():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_tasks_no_outcomes(tmp_path, workers):
     with LocalWorkers(workers) as engine:
-        assert list(engine.run([], str(tmp_path), PictureOptions(), lambda *_: None)) == []
+        assert list(engine.run([], Place(tmp_path), PictureOptions(), lambda *_: None)) == []
 
 
 def test_workers_that_are_started_before_the_tasks_are_known_are_used_and_gone_at_the_end(tmp_path):
+    before = set(children())
     with LocalWorkers(3) as engine:
         engine.start(2)
-        started = children()
+        started = set(children()) - before
         assert len(started) == 2
         tasks = [ShardTask(f"train-{n:06d}.tar", "train", ()) for n in range(4)]
-        assert len(list(engine.run(tasks, str(tmp_path), PictureOptions(), lambda *_: None))) == 4
-    assert not set(started) & set(children())
+        assert len(list(engine.run(tasks, Place(tmp_path), PictureOptions(), lambda *_: None))) == 4
+    assert not started & set(children())
 
 
 def test_workers_that_turn_out_to_be_too_many_are_gone_at_the_end(tmp_path):
     before = children()
     with LocalWorkers(3) as engine:
         engine.start(3)
-        assert list(engine.run([], str(tmp_path), PictureOptions(), lambda *_: None)) == []
+        assert list(engine.run([], Place(tmp_path), PictureOptions(), lambda *_: None)) == []
     assert children() == before
 
 
