@@ -150,22 +150,15 @@ def compare(comparison: Comparison, rows: list[CloudRow], repeats: int) -> Cloud
     for number in range(repeats):
         # Each other round goes backwards, so that no row always follows the same one.
         order = slice(None, None, 1 if number % 2 == 0 else -1)
-        for row in rows[order]:
-            say(f"round {number + 1} of {repeats}: {row.name}")
-            if not row.is_remote:
-                once = Results()
-                comparison.speed(row, None, once)
-                for found in results.by_latency.values():
-                    found.errors |= once.errors
-                    found.warm.setdefault(row.name, []).extend(once.warm.get(row.name, []))
-                continue
-            for latency in list(comparison.proxies)[order]:
-                port = comparison.proxies[latency].port if latency else None
-                comparison.speed(row, port, results.by_latency[latency])
+        for latency in list(comparison.proxies)[order]:
+            say(f"round {number + 1} of {repeats}, {latency} ms")
+            proxy = comparison.proxies[latency]
+            for row in rows[order]:
+                comparison.speed(row, proxy.port if latency else None, results.by_latency[latency])
+                if row.peer == "bare_ranges" and not latency:
+                    comparison.speed(row, proxy.port, results.through)
                 if number == 0:
                     comparison.epoch(row, latency, results)
-            if row.peer == "bare_ranges":
-                comparison.speed(row, comparison.proxies[0].port, results.through)
     return results
 
 

@@ -47,13 +47,13 @@ CLOUD_ROWS: tuple[CloudRow, ...] = (
     CloudRow(name="litdata-s3", title="LitData, torch workers, first epoch", peer="litdata_",
              environment="bench-torch", form="litdata_", cache="empty"),
     CloudRow(name="s3fs", title="Python generator, s3fs and tarfile", peer="s3fs_tarfile", environment="bench-s3fs"),
+    CloudRow(name="encoded-local", title="**shardkit**, decode=False, local files", peer="shardkit_",
+             content="encoded", resize="none", is_remote=False),
     *(
         CloudRow(name=f"bare-{at_once}", title=f"the bare loop, {at_once} requests at once", peer="bare_ranges",
                  content="encoded", resize="none", variant=str(at_once))
         for at_once in AT_ONCE
     ),
-    CloudRow(name="encoded-local", title="**shardkit**, decode=False, local files", peer="shardkit_",
-             content="encoded", resize="none", is_remote=False),
     CloudRow(name="encoded-bucket", title="**shardkit**, decode=False", peer="shardkit_", content="encoded",
              resize="none"),
 )  # fmt: skip

@@ -30,7 +30,7 @@ _LEAST_OF_LOCAL, _LEAST_OF_BARE, _MOST_FIRST_S = 0.9, 0.9, 1.0
 
 @dataclass(kw_only=True)
 class CloudResults:
-    """Measurements by latency in ms. What reads local files is repeated under each, so that rounds are compared.
+    """Measurements by latency in ms. Local files are read again for each, so that what is compared is close in time.
 
     Attributes:
         by_latency: Speeds.
