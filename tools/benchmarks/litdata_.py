@@ -10,6 +10,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from litdata import StreamingDataLoader, StreamingDataset, optimize
+from litdata.streaming import downloader
 
 from benchmarks.settings import BATCH_SIZE, SHARD_BYTES
 
@@ -33,7 +34,17 @@ def prepare(data: Data, folder: Path) -> Path:
 
 def batches(folder: Path, settings: Settings) -> Any:
     """The loader."""
-    found = StreamingDataset(str(folder), shuffle=True, drop_last=True, transform=_Decode(settings))
+    place, options = str(folder), {}
+    if (remote := settings.remote) is not None:
+        # It has no setting for its obstore client, which would refuse an endpoint that is plain http.
+        downloader._OBSTORE_CLIENT_OPTIONS["allow_http"] = True  # noqa: SLF001
+        credentials = {"aws_access_key_id": remote.key, "aws_secret_access_key": remote.secret}
+        place = remote.url
+        options = {
+            "storage_options": {"endpoint_url": remote.endpoint, "region_name": remote.region, **credentials},
+            "cache_dir": remote.cache,
+        }
+    found = StreamingDataset(place, shuffle=True, drop_last=True, transform=_Decode(settings), **options)
     loader = StreamingDataLoader(
         found, batch_size=BATCH_SIZE, num_workers=settings.workers, drop_last=True, persistent_workers=True
     )

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["PeakMemory", "drop_page_cache", "pss_bytes", "read_all", "throughput", "timed_first", "waiting"]
+__all__ = [
+    "PeakMemory",
+    "drop_page_cache",
+    "pss_bytes",
+    "read_all",
+    "throughput",
+    "timed_first",
+    "waiting",
+    "whole_epochs",
+]
 
 # Batches at the start of an epoch that are not timed: one for each of two workers, whose queues are empty then.
 _WARM_BATCHES = 2
@@ -45,15 +54,23 @@ class Speed:
     Attributes:
         rate: Samples a second.
         cpu_s: Seconds of processor time a sample took, over all processes of the session.
+        servers_cpu_s: The same of the servers, if there are any, that samples come from.
         others: The part of the machine's processor time that went to other processes meanwhile, 0 to 1.
     """
 
     rate: float
     cpu_s: float
+    servers_cpu_s: float
     others: float
 
 
-def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: float, epochs: int | None) -> Speed:
+def throughput(
+    batches: Iterable[Any],
+    first_epoch: Iterator[Any],
+    seconds: float,
+    epochs: int | None,
+    servers: Sequence[int] = (),
+) -> Speed:
     """Speed over epochs until so many seconds are measured; the start of each epoch is not among them.
 
     Args:
@@ -61,25 +78,28 @@ def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: floa
         first_epoch: The rest of the first one, behind its first batch.
         seconds: How long to measure; at most four times as long is waited for it.
         epochs: How many epochs at most.
+        servers: The sessions of the servers that samples come from.
 
     Raises:
         ValueError: An epoch is over before anything is measured.
     """
     num_samples, measured, began, done = 0, 0.0, time.perf_counter(), 0
-    mine = busy = 0.0
+    mine = served = busy = 0.0
     iterator, warm = first_epoch, _WARM_BATCHES - 1
     while measured < seconds:
         for _ in range(warm):
             next(iterator, None)
         last = start = time.perf_counter()
-        mine_before, busy_before = _session_cpu_s(), _machine_cpu_s()
+        before = _cpu_s(servers)
         for batch in iterator:
             num_samples += len(batch[0])
             last = time.perf_counter()
             if measured + last - start >= seconds:
                 break
         measured += last - start
-        mine, busy = mine + _session_cpu_s() - mine_before, busy + _machine_cpu_s() - busy_before
+        mine, served, busy = (
+            total + now - then for total, now, then in zip((mine, served, busy), _cpu_s(servers), before, strict=True)
+        )
         done += 1
         if done == epochs or last - began > 4 * seconds:
             break
@@ -88,8 +108,33 @@ def throughput(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: floa
     _close(iterator)
     if not num_samples:
         raise ValueError("an epoch is too short to be measured: take more pictures")
-    others = max(0.0, busy - mine) / (measured * len(os.sched_getaffinity(0)))
-    return Speed(rate=num_samples / measured, cpu_s=mine / num_samples, others=others)
+    others = max(0.0, busy - mine - served) / (measured * len(os.sched_getaffinity(0)))
+    return Speed(
+        rate=num_samples / measured, cpu_s=mine / num_samples, servers_cpu_s=served / num_samples, others=others
+    )
+
+
+def whole_epochs(batches: Iterable[Any], seconds: float, servers: Sequence[int] = ()) -> Speed:
+    """Speed over whole epochs, their starts and ends included, until so many seconds are measured.
+
+    Where nothing is decoded, what is fetched ahead during an epoch's start would make the rest look faster than it is.
+
+    Args:
+        batches: Each iteration is an epoch.
+        seconds: How long to measure at least.
+        servers: The sessions of the servers that samples come from.
+    """
+    num_samples, measured = 0, 0.0
+    before = _cpu_s(servers)
+    start = time.perf_counter()
+    while measured < seconds:
+        num_samples += sum(len(batch[0]) for batch in batches)
+        measured = time.perf_counter() - start
+    mine, served, busy = (now - then for now, then in zip(_cpu_s(servers), before, strict=True))
+    others = max(0.0, busy - mine - served) / (measured * len(os.sched_getaffinity(0)))
+    return Speed(
+        rate=num_samples / measured, cpu_s=mine / num_samples, servers_cpu_s=served / num_samples, others=others
+    )
 
 
 def waiting(batches: Iterable[Any], first_epoch: Iterator[Any], seconds: float, step_s: float) -> float:
@@ -116,10 +161,15 @@ def _close(iterator: Any) -> None:
         iterator.close()
 
 
-def _session_cpu_s() -> float:
-    """Processor time of this session's processes so far."""
+def _cpu_s(servers: Sequence[int]) -> tuple[float, float, float]:
+    """Processor time so far: of this session, of the servers' sessions, of the whole machine."""
+    return _session_cpu_s(os.getsid(0)), sum(map(_session_cpu_s, servers)), _machine_cpu_s()
+
+
+def _session_cpu_s(session: int) -> float:
+    """Processor time of a session's processes so far."""
     ticks = 0
-    for process in session_members(os.getsid(0)):
+    for process in session_members(session):
         with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as file:
             ticks += sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
     return ticks / os.sysconf("SC_CLK_TCK")

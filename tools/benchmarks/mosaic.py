@@ -67,8 +67,15 @@ def batches(folder: Path, settings: Settings) -> Any:
 
 class _Pictures(StreamingDataset):  # type: ignore[misc]
     def __init__(self, folder: Path, settings: Settings) -> None:
-        super().__init__(local=str(folder), shuffle=True, shuffle_seed=0, batch_size=BATCH_SIZE, num_canonical_nodes=1)
+        place = {"local": str(folder)}
+        if (remote := settings.remote) is not None:
+            place = {"remote": f"{remote.url}/{folder.name}", "local": remote.cache}
+        super().__init__(**place, shuffle=True, shuffle_seed=0, batch_size=BATCH_SIZE, num_canonical_nodes=1)
         self._settings = settings
+        for stream in self.streams if settings.remote is not None else ():
+            # Workers would inherit the connection that the index came by, read each other's replies from it, and hang
+            # until a minute is over.
+            stream._downloader.clean_up()  # noqa: SLF001
 
     def __getitem__(self, at: Any) -> Any:
         found = super().__getitem__(at)

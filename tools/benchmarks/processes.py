@@ -32,6 +32,8 @@ _ENVIRONMENTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
          "catalogue", "zstd", "Brotli", "python-snappy", "matplotlib", "-e", "."),
         ("mosaicml-streaming==0.13.0", "litdata==0.2.76"),
     ),
+    # Of its own: it wants an older botocore than boto3's newest.
+    "bench-s3fs": (("s3fs==2026.9.0", "-e", "."), ()),
     "bench-grain": (("grain==0.2.18", "array_record==0.8.6", "-e", "."), ()),
 }  # fmt: skip
 
@@ -123,12 +125,15 @@ class Bench:
         found, peak = self._process(row, task, [*arguments, "--seconds", str(self.seconds), *options])
         return {**found, "pss_peak_bytes": peak, "cold": how}
 
-    def run_calm(self, row: Row, *, cold: bool = False, options: tuple[str, ...] = ()) -> dict[str, Any]:
+    def run_calm(
+        self, row: Row, *, cold: bool = False, folder: Path | None = None, options: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         """A measurement of speed; where other processes took much of the machine meanwhile, the calmest of a few.
 
         Args:
             row: The row.
             cold: Whether the data set is to be read from the disk.
+            folder: The data set, where it is not the row's usual one.
             options: More arguments of `benchmarks.run`.
 
         Returns:
@@ -137,12 +142,12 @@ class Bench:
         Raises:
             RowError: It failed.
         """
-        found = self.run(row, "speed", cold=cold, options=options)
+        found = self.run(row, "speed", cold=cold, folder=folder, options=options)
         for _ in range(self.tries - 1):
             if found["others"] <= MOST_OTHERS:
                 break
             say(f"{row.name}: others took {found['others']:.0%} of the processor time: once more")
-            again = self.run(row, "speed", cold=cold, options=options)
+            again = self.run(row, "speed", cold=cold, folder=folder, options=options)
             found = min(found, again, key=lambda one: float(one["others"]))
         return found
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROWS", "Environment", "Resize", "Row"]
 
-Environment = Literal["here", "bench-torch", "bench-grain"]
+Environment = Literal["here", "bench-torch", "bench-s3fs", "bench-grain"]
 Resize = Literal["antialiased", "aliasing", "none"]
 
 

@@ -7,15 +7,17 @@ import importlib
 import importlib.metadata
 import json
 import os
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from benchmarks.measure import pss_bytes, throughput, timed_first, waiting
+from benchmarks.cloud_rows import CLOUD_ROWS
+from benchmarks.measure import pss_bytes, throughput, timed_first, waiting, whole_epochs
 from benchmarks.photos import Data
 from benchmarks.rows import ROWS, Row
-from benchmarks.settings import BATCH_SIZE, Peer, Settings
+from benchmarks.settings import BATCH_SIZE, Peer, Remote, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,14 +32,16 @@ _DISTRIBUTIONS = {
     "grain_array_record": ("grain", "array_record"),
     "mosaic": ("mosaicml-streaming", "torch"),
     "litdata_": ("litdata", "torch"),
+    "bare_ranges": ("obstore",),
+    "s3fs_tarfile": ("s3fs",),
 }
 
 
 def main() -> None:
     """Measure, or prepare, as the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("row", choices=[row.name for row in ROWS])
-    parser.add_argument("task", choices=("prepare", "speed", "device", "memory", "first"))
+    parser.add_argument("row", choices=[row.name for row in (*ROWS, *CLOUD_ROWS)])
+    parser.add_argument("task", choices=("prepare", "speed", "device", "memory", "first", "epoch"))
     parser.add_argument("--data", type=Path, required=True, help="the folder of class folders")
     parser.add_argument("--folder", type=Path, required=True, help="where the peer's own form is or is to be")
     parser.add_argument("--num-samples", type=int, required=True)
@@ -46,8 +50,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--epochs", type=int, default=None)
     parser.add_argument("--step-s", type=float, default=0.0)
+    parser.add_argument("--whole-epochs", action="store_true", help="measure speed over whole epochs, behind the first")
+    parser.add_argument("--empty-cache", action="store_true", help="empty the folder that keeps what was fetched")
+    parser.add_argument("--remote", type=json.loads, help="a Remote, as JSON")
+    parser.add_argument("--server", type=int, action="append", default=[], help="a session that samples come from")
     options = parser.parse_args()
-    row = next(row for row in ROWS if row.name == options.row)
+    row = next(row for row in (*ROWS, *CLOUD_ROWS) if row.name == options.row)
+    if options.remote is not None:
+        options.remote = Remote(**options.remote)
+        os.environ.update(options.remote.environment)
+        if options.empty_cache:
+            shutil.rmtree(options.remote.cache, ignore_errors=True)
     started = time.perf_counter()
     peer = _import(row)
     imported_s = time.perf_counter() - started
@@ -68,17 +81,32 @@ def measure(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]
         variant=row.variant if options.variant is None else options.variant,
         num_samples=options.num_samples,
         start=start,
+        remote=options.remote,
     )
     skip = 0 if peer.RESUMES else start
     first_s, batches, rest = timed_first(lambda: peer.batches(options.folder, settings), skip)
     found: dict[str, Any] = {"first_s": first_s}
     if options.task == "speed":
-        found |= asdict(throughput(batches, rest, options.seconds, options.epochs))
+        if options.whole_epochs:
+            for _ in rest:
+                pass
+            found |= asdict(whole_epochs(batches, options.seconds, options.server))
+        else:
+            found |= asdict(throughput(batches, rest, options.seconds, options.epochs, options.server))
+    elif options.task == "epoch":
+        found |= whole_epoch(rest, first_s)
     elif options.task == "device":
         found["waited"] = waiting(batches, rest, options.seconds, options.step_s)
     elif options.task == "memory":
         found["pss_bytes"] = memory(batches, rest, options.epochs)
     return found
+
+
+def whole_epoch(rest: Iterator[Any], first_s: float) -> dict[str, Any]:
+    """Seconds from making the loader to the end of its first epoch, and how many samples that had."""
+    start = time.perf_counter()
+    num_samples = BATCH_SIZE + sum(len(batch[0]) for batch in rest)
+    return {"epoch_s": first_s + time.perf_counter() - start, "num_samples": num_samples}
 
 
 def memory(batches: Iterable[Any], first_epoch: Iterator[Any], epochs: int) -> list[int]:

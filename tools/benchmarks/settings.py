@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from benchmarks.photos import Data
 
-__all__ = ["BATCH_SIZE", "IMAGE_SIZE", "SHARD_BYTES", "Content", "Functions", "Peer", "Settings", "shard_samples"]
+__all__ = [
+    "BATCH_SIZE", "IMAGE_SIZE", "SHARD_BYTES", "Content", "Functions", "Peer", "Remote", "Settings", "shard_samples",
+]  # fmt: skip
 
 BATCH_SIZE = 256
 IMAGE_SIZE = (224, 224)
@@ -28,6 +30,53 @@ Content = Literal["decoded", "raw", "encoded"]
 Functions = Literal["own", "shardkit"]
 
 _KEPT = threading.local()  # of a process that has one choice of functions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """A data set in a bucket of an S3 server, and credentials, so that nobody looks for any.
+
+    Attributes:
+        url: ``s3://bucket/prefix``.
+        endpoint: The server, or a proxy before it.
+        key: The access key's name.
+        secret: The access key.
+        region: What the server says it is.
+        cache: A folder that may keep what was fetched; none without it.
+    """
+
+    url: str
+    endpoint: str
+    key: str
+    secret: str
+    region: str
+    cache: str = ""
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """As obstore and shardkit take them."""
+        return {
+            "endpoint": self.endpoint,
+            "access_key_id": self.key,
+            "secret_access_key": self.secret,
+            "region": self.region,
+            "allow_http": "true",
+            "virtual_hosted_style_request": "false",
+        }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For those who read all this from the environment; whatever else they might find is put out of reach."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_REGION": self.region,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "S3_ENDPOINT_URL": self.endpoint,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +91,7 @@ class Settings:
         num_samples: Samples in the data set.
         start: The step to begin at, for peers that can.
         workers: Worker threads or processes.
+        remote: Where the data set is, if it is not in a folder.
     """
 
     content: Content = "decoded"
@@ -51,6 +101,7 @@ class Settings:
     num_samples: int = 0
     start: int = 0
     workers: int = len(os.sched_getaffinity(0))
+    remote: Remote | None = None
 
     def decode(self, data: bytes) -> np.ndarray[Any, Any]:
         """A picture's bytes as ``(H, W, 3)`` uint8, by the functions that are to be used."""

@@ -36,7 +36,10 @@ def batches(folder: Path, settings: Settings) -> Any:
         options = {"image_size": (28, 28), "color_mode": "grayscale"}
     elif settings.content == "encoded":
         options = {"decode": False}
-    loader = Loader(folder, batch_size=BATCH_SIZE, shuffle=True, seed=0, **options)
+    if (remote := settings.remote) is not None:
+        options |= {"storage_options": remote.storage_options, "cache": remote.cache or None}
+    place = folder if remote is None else remote.url
+    loader = Loader(place, batch_size=BATCH_SIZE, shuffle=True, seed=0, **options)
     if settings.variant == "tf":
         return shardkit.to_tf(loader)
     if settings.variant == "keras":
