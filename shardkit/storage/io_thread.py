@@ -55,9 +55,13 @@ class IoThread:
         with self._lock:
             if self._loop is None:
                 self._start()
-            assert self._loop is not None
+            loop = self._loop
+            assert loop is not None
             self._num_running += 1
-            return asyncio.run_coroutine_threadsafe(self._counted(work), self._loop)
+            future = asyncio.run_coroutine_threadsafe(work, loop)
+        # Not a coroutine around this one, which would never begin if it was called off at once.
+        future.add_done_callback(lambda _: self._soon(loop, self._one_has_ended))
+        return future
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine to its end; Ctrl-C meanwhile calls it off.
@@ -77,7 +81,10 @@ class IoThread:
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Call a function in the loop, if there is one. Takes no lock, so that it may be called from anywhere."""
-        loop = self._loop
+        self._soon(self._loop, function)
+
+    @staticmethod
+    def _soon(loop: asyncio.AbstractEventLoop | None, function: Callable[[], object]) -> None:
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # it has just ended
                 loop.call_soon_threadsafe(function)
@@ -87,18 +94,14 @@ class IoThread:
         with self._lock:
             loop, thread = self._loop, self._thread
         if loop is not None and thread is not None and os.getpid() == self._pid:
-            with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
-                loop.call_soon_threadsafe(loop.stop)
+            self._soon(loop, loop.stop)
             thread.join()
 
-    async def _counted(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            return await work
-        finally:
-            with self._lock:
-                self._num_running -= 1
-                if self._num_running == 0:
-                    asyncio.get_running_loop().call_later(_IDLE_S, self._end_if_idle)
+    def _one_has_ended(self) -> None:
+        with self._lock:
+            self._num_running -= 1
+            if self._num_running == 0:
+                asyncio.get_running_loop().call_later(_IDLE_S, self._end_if_idle)
 
     def _end_if_idle(self) -> None:
         with self._lock:
@@ -119,8 +122,9 @@ class IoThread:
         try:
             loop.run_forever()
             with self._lock:
-                if self._loop is loop:
+                if self._loop is loop:  # it was closed: what it still runs is called off here
                     self._loop = None
+                    self._num_running = 0
             tasks = asyncio.all_tasks(loop)
             for task in tasks:
                 task.cancel()

@@ -80,6 +80,17 @@ def test_closing_calls_off_what_runs(thread):
         future.result(5)
 
 
+def test_what_is_called_off_before_it_begins_is_counted_too(thread, monkeypatch):
+    monkeypatch.setattr(io_thread, "_IDLE_S", 0.05)
+    for _ in range(50):
+        for future in [thread.submit(answer(1, 3600)) for _ in range(4)]:
+            future.cancel()
+    until = time.monotonic() + 10
+    while io_threads() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not io_threads()
+
+
 def test_a_forked_process_has_a_thread_of_its_own(thread):
     assert thread.run(answer(1)) == 1
     read, write = os.pipe()
