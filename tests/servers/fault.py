@@ -195,20 +195,32 @@ class FaultServer:
             runner.run(self._serve(listening))
 
     async def _serve(self, listening: socket.socket) -> None:
-        server = await asyncio.start_server(self._connected, sock=listening, limit=4 * PIECE_BYTES)
+        server = await asyncio.start_server(self._accepted, sock=listening, limit=4 * PIECE_BYTES)
         await self._stop.wait()
         server.close()
-        for connection in self._connections:
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for _ in range(3):
+            # A connection that was just being accepted has no task yet.
+            await asyncio.sleep(0.01)
+            connections = list(self._connections)
+            for connection in connections:
+                connection.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
         await self._source.close()
         # What was aborted is closed in the loop's next round.
         await asyncio.sleep(0)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # No coroutine: a task that is cancelled before it begins would leave the connection open.
+        task = asyncio.create_task(self._connected(reader, writer))
         self._connections.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._connections.discard(task)
+            writer.transport.abort()
+
+        task.add_done_callback(ended)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # asyncio does so for sockets that it has made. Without it, small replies wait 40 ms for an acknowledgement.
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -221,9 +233,6 @@ class FaultServer:
             pass
         except Exception as error:  # noqa: BLE001 (in a thread of its own it would else go unnoticed)
             self._failures.append(error)
-        finally:
-            writer.transport.abort()
-            self._connections.discard(task)
 
     async def _answer_next(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer the next request of a connection, and say whether there may be another."""
