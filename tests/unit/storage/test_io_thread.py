@@ -1,7 +1,8 @@
 """The thread that runs requests."""
 
 import asyncio
-import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -91,17 +92,26 @@ def test_what_is_called_off_before_it_begins_is_counted_too(thread, monkeypatch)
     assert not io_threads()
 
 
-def test_a_forked_process_has_a_thread_of_its_own(thread):
-    assert thread.run(answer(1)) == 1
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.write(write, str(thread.run(answer(42))).encode())
-        finally:
-            os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        assert pipe.read() == "42"
-    assert os.waitpid(child, 0)[1] == 0
-    assert thread.run(answer(2)) == 2
+FORKS = """
+import os
+from shardkit.storage.io_thread import IoThread
+
+async def nothing():
+    pass
+
+async def answer(value):
+    return value
+
+thread = IoThread(nothing)
+assert thread.run(answer(1)) == 1
+child = os.fork()
+if child == 0:
+    os._exit(thread.run(answer(42)))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+assert thread.run(answer(2)) == 2
+"""
+
+
+def test_a_forked_process_has_a_thread_of_its_own():
+    # In a process of its own: libraries that other tests have loaded do not like to be forked.
+    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=60)
