@@ -47,7 +47,7 @@ def test_what_is_in_a_data_set(dataset):
     assert "3 classes: class-0, class-1, class-2" in run("info", dataset).stdout
 
 
-@pytest.mark.parametrize("url", ["http://[x", "s3://bucket/x", "", "gone"])
+@pytest.mark.parametrize("url", ["http://[x", "ftp://host/x", "s3://", "", "gone"])
 @pytest.mark.parametrize("command", ["info", "verify"])
 def test_a_wrong_place_is_one_line(command, url):
     one_line_of(run(command, url))
