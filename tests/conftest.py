@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 import signal
 
 from hypothesis import settings
@@ -14,3 +15,6 @@ settings.load_profile("shardkit")
 # A shell that starts the tests in the background has them ignore Ctrl-C, as would the processes that tests stop by it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Clients get static credentials in all tests. One that forgot to asks nobody outside this machine.
+os.environ["AWS_METADATA_ENDPOINT"] = "http://127.0.0.1:9"
