@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import weakref
 from datetime import timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from shardkit.errors import ConfigError
@@ -13,7 +16,8 @@ from shardkit.storage.attempts import FailedError, MissingError, TakenError, Tem
 from shardkit.storage.client import Client, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from shardkit.storage.attempts import Expect, RetryPolicy
 
@@ -21,6 +25,7 @@ __all__ = ["CloudClient"]
 
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
+_MOST_SETTLING_S = 2.0
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
 _FOR_GOOD = ("certificate", "UnknownIssuer", "builder error", "InvalidUri")
@@ -59,6 +64,7 @@ class CloudClient(Client):
 
     def __init__(self, url: str, options: Mapping[str, str], policy: RetryPolicy, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
+        self._calls: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
         # Requests that read are tried again one by one, with the time each takes in view; an upload has to be tried
         # again from within.
         self._reading = self._store(url, options, policy, retries=0)
@@ -88,15 +94,12 @@ class CloudClient(Client):
         """Bytes of an object."""
         import obstore
 
-        _Runtime.check()
         try:
-            result = await obstore.get_async(self._reading, name, options={"range": (start, stop)})
-            expect(stop - start)
-            data = await result.bytes_async()
-        except Exception as exc:  # noqa: BLE001 (told apart there)
-            if "status code: 416" in str(exc):
-                return Reply(memoryview(b""), await self.size(name), None)
-            self._fail(exc)
+            result = await self._asked(obstore.get_async, self._reading, name, options={"range": (start, stop)})
+        except _NoSuchRangeError:
+            return Reply(memoryview(b""), await self.size(name), None)
+        expect(stop - start)
+        data = await self._asked(result.bytes_async)
         size = int(result.meta["size"])
         if tuple(result.range) != (start, min(stop, size)) or len(data) != min(stop, size) - start:
             raise TemporaryError(f"bytes {start} to {stop} were asked for, and {len(data)} others came")
@@ -106,16 +109,12 @@ class CloudClient(Client):
         """An object."""
         import obstore
 
-        _Runtime.check()
-        try:
-            result = await obstore.get_async(self._reading, name)
-            size = int(result.meta["size"])
-            if size > most_bytes:
-                raise FailedError(f"it has {size} bytes where at most {most_bytes} were expected")
-            expect(size)
-            data = await result.bytes_async()
-        except Exception as exc:  # noqa: BLE001
-            self._fail(exc)
+        result = await self._asked(obstore.get_async, self._reading, name)
+        size = int(result.meta["size"])
+        if size > most_bytes:
+            raise FailedError(f"it has {size} bytes where at most {most_bytes} were expected")
+        expect(size)
+        data = await self._asked(result.bytes_async)
         if len(data) != size:
             raise TemporaryError(f"{len(data)} bytes came of {size}")
         return Reply(memoryview(data), size, result.meta["e_tag"])
@@ -124,71 +123,76 @@ class CloudClient(Client):
         """An object's length."""
         import obstore
 
-        _Runtime.check()
-        try:
-            return int((await obstore.head_async(self._reading, name))["size"])
-        except Exception as exc:  # noqa: BLE001
-            self._fail(exc)
+        return int((await self._asked(obstore.head_async, self._reading, name))["size"])
 
     async def names(self) -> list[str]:
         """The objects."""
         import obstore
 
-        _Runtime.check()
-        try:
-            found = await obstore.list_with_delimiter_async(self._reading)
-        except Exception as exc:  # noqa: BLE001
-            self._fail(exc)
+        found = await self._asked(obstore.list_with_delimiter_async, self._reading)
         return [entry["path"].rpartition("/")[2] for entry in found["objects"]]
 
     async def put(self, name: str, data: bytes, *, replacing: str | None = None, create: bool = False) -> str | None:
         """Write a small object."""
         import obstore
 
-        _Runtime.check()
         mode: Any = "overwrite"
         if create:
             mode = "create"
         elif replacing is not None:
             mode = {"e_tag": replacing}
-        try:
-            result = await obstore.put_async(self._writing, name, data, mode=mode, use_multipart=False)
-        except Exception as exc:  # noqa: BLE001
-            self._fail(exc)
-        return result["e_tag"]
+        result = await self._asked(obstore.put_async, self._writing, name, data, mode=mode, use_multipart=False)
+        return None if result["e_tag"] is None else str(result["e_tag"])
 
     async def upload(self, name: str, parts: AsyncIterator[bytes]) -> None:
         """Write an object as it is being made."""
         import obstore
 
-        _Runtime.check()
-        try:
-            await obstore.put_async(
-                self._writing, name, parts, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
-            )
-        except Exception as exc:  # noqa: BLE001
-            self._fail(exc)
+        several = {"use_multipart": True, "chunk_size": _PART_BYTES, "max_concurrency": _PARTS_AT_ONCE}
+        await self._asked(obstore.put_async, self._writing, name, parts, **several)
 
     async def delete(self, name: str) -> None:
         """Delete an object."""
         import obstore
 
+        with contextlib.suppress(MissingError):
+            await self._asked(obstore.delete_async, self._writing, name)
+
+    async def _asked(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """What one of obstore's functions gives.
+
+        Raises:
+            FailedError: It fails.
+        """
         _Runtime.check()
         try:
-            await obstore.delete_async(self._writing, name)
-        except FileNotFoundError:
-            return
-        except Exception as exc:  # noqa: BLE001
+            call = function(*arguments, **options)
+            self._calls.add(call)
+            try:
+                return await call
+            finally:
+                del call  # not to be held by a traceback
+        except Exception as exc:  # noqa: BLE001 (told apart there)
             self._fail(exc)
 
     async def close(self) -> None:
-        """Nothing: obstore closes connections when the store is dropped."""
+        """Wait until obstore is done with all that was asked of it, and with what was called off."""
+        # Its threads have to take Python's lock once more even for that, and one that comes for it when Python is being
+        # finalised ends the process. It holds each future until it is done with it.
+        import asyncio
+
+        from obstore.store import MemoryStore
+
+        patient_until = monotonic() + _MOST_SETTLING_S
+        while self._calls and monotonic() < patient_until:
+            await asyncio.sleep(0.001)
+            MemoryStore()  # lets go of what its threads could not, not having the lock
 
     def _fail(self, exc: Exception) -> NoReturn:
         """Say which of our failures one of obstore's is, without what must not be shown."""
         from obstore import exceptions
 
-        if isinstance(exc, FailedError):
+        if isinstance(exc, FailedError):  # the parts of an upload came to an end by it
             raise exc
         if isinstance(exc, exceptions.NotFoundError | FileNotFoundError):
             raise MissingError("there is nothing there") from None
@@ -208,11 +212,17 @@ class CloudClient(Client):
         raise TemporaryError(what) from None
 
 
+class _NoSuchRangeError(FailedError):
+    """The object ends before the bytes that were asked for."""
+
+
 def _refuse(status: int, code: re.Match[str] | None) -> NoReturn:
     """Say what a status that is no success means; of the rest of the answer, which may repeat the request, one word."""
     what = f"the server answers with status {status}" + (f" ({code[1]})" if code else "")
     if status in (401, 403):
         raise FailedError(f"access is refused: {what}", "Check the credentials and what they allow") from None
+    if status == 416:
+        raise _NoSuchRangeError(what) from None
     if 400 <= status < 500 and status not in (408, 429):
         raise FailedError(what) from None
     raise TemporaryError(what) from None
