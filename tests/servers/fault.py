@@ -198,13 +198,11 @@ class FaultServer:
         server = await asyncio.start_server(self._accepted, sock=listening, limit=4 * PIECE_BYTES)
         await self._stop.wait()
         server.close()
-        for _ in range(3):
-            # A connection that was just being accepted has no task yet.
-            await asyncio.sleep(0.01)
-            connections = list(self._connections)
-            for connection in connections:
+        # Those that asyncio is accepting just now are let in first: called off, they would be left open.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for connection in self._connections:
                 connection.cancel()
-            await asyncio.gather(*connections, return_exceptions=True)
+            await asyncio.wait(others, timeout=0.01)
         await self._source.close()
         # What was aborted is closed in the loop's next round.
         await asyncio.sleep(0)
