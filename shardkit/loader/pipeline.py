@@ -51,8 +51,9 @@ _LEAST_CHUNK_BLOCKS = 4
 # Enough that handing over from thread to thread is little beside copying them.
 _GROUP_SAMPLES = 4096
 
-# What reading from a server has on its way: at 100 ms a request enough for half a gigabyte a second.
+# What reading from a server has on its way: at first, and at most where that is too late again and again.
 _AHEAD_BYTES = 64 * 2**20
+_MOST_AHEAD_BYTES = 192 * 2**20
 _MOST_STEPS_AHEAD = 4096
 
 Step = tuple[int, "NDArray[np.int64]"]
@@ -145,7 +146,7 @@ class Pipeline:
             self.tables,
             chunk_samples=self.order.chunk_samples,
             by_block=self._gathers,
-            most_bytes=self._live_chunks() * chunk_bytes + 2 * _AHEAD_BYTES,
+            most_bytes=self._live_chunks() * chunk_bytes + _AHEAD_BYTES + _MOST_AHEAD_BYTES,
             cache=self.cache,
         )
 
@@ -190,11 +191,15 @@ class Pipeline:
         """The same steps; where reading takes requests, the reader hears of them before."""
         if not reader.fetches:
             return steps
-        from shardkit.loader.remote import looked_ahead
+        from shardkit.loader.remote import RemoteReader, looked_ahead
 
-        step_bytes = self.split.num_bytes * share.length(self.order, 0) // self.order.num_samples
-        ahead = max(_AHEAD_BYTES // max(step_bytes, 1), self._batches_alive)
-        return looked_ahead(steps, reader, min(ahead, _MOST_STEPS_AHEAD))
+        assert isinstance(reader, RemoteReader)
+        step_bytes = max(self.split.num_bytes * share.length(self.order, 0) // self.order.num_samples, 1)
+        ahead, most = (
+            min(max(num_bytes // step_bytes, self._batches_alive), _MOST_STEPS_AHEAD)
+            for num_bytes in (_AHEAD_BYTES, _MOST_AHEAD_BYTES)
+        )
+        return looked_ahead(steps, reader, ahead, most)
 
     def _grouped(self, steps: Iterator[Step]) -> Iterator[list[Step]]:
         """Steps that are worked on together: more and more of them, so that the first batch is quick."""

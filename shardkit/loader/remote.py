@@ -55,12 +55,10 @@ class _Part:
     left: int  # samples in it that have not been read
     piece: tuple[int, int] | None = None  # its chunk and shard, where it is the whole of that
     future: Future[memoryview | None] = field(init=False)
+    data: memoryview | None = None  # once somebody has waited for it
 
     def __len__(self) -> int:
         return self.stop - self.start
-
-    def has(self, start: int, stop: int) -> bool:
-        return self.start <= start and stop <= self.stop
 
 
 class RemoteReader(Reader):
@@ -98,11 +96,13 @@ class RemoteReader(Reader):
         self._flight = Flight(store, split, cache)
         self._in_cache: set[tuple[int, int]] = set()  # pieces that need no fetching
         self._coming: dict[int, Future[bytes | None]] = {}
-        self._parts: dict[int, list[_Part]] = {}  # by shard
+        # By shard; tuples are replaced and not changed, so that looking for a part takes no lock.
+        self._parts: dict[int, tuple[_Part, ...]] = {}
         self._known: dict[tuple[int, int], _Part] = {}  # by chunk and shard, oldest first
         self._early: dict[tuple[int, int], int] = {}  # samples of a piece that were asked for by themselves
         self._kept = 0
         self._lock = threading.Lock()
+        self._has_waited = False
 
     def expect(self, samples: NDArray[np.int64]) -> None:
         """Begin to fetch the tables of shards that samples lie in."""
@@ -163,7 +163,7 @@ class RemoteReader(Reader):
     def _start(self, part: _Part) -> None:
         part.future = self._store.start(self._flight.fetch(part.shard, part.start, part.stop))
         with self._lock:
-            self._parts.setdefault(part.shard, []).append(part)
+            self._parts[part.shard] = (*self._parts.get(part.shard, ()), part)
             self._kept += len(part)
             if part.piece is not None:
                 self._known[part.piece] = part
@@ -174,9 +174,11 @@ class RemoteReader(Reader):
                 self._drop(old)
 
     def _drop(self, part: _Part) -> None:
-        self._parts[part.shard].remove(part)
-        if not self._parts[part.shard]:
-            del self._parts[part.shard]
+        others = tuple(other for other in self._parts.get(part.shard, ()) if other is not part)
+        if others:
+            self._parts[part.shard] = others
+        else:
+            self._parts.pop(part.shard, None)
         self._kept -= len(part)
         if part.piece is not None:
             self._known.pop(part.piece, None)
@@ -214,13 +216,23 @@ class RemoteReader(Reader):
         """Call off all requests."""
         self._flight.abandon()
 
+    def has_waited(self) -> bool:
+        """Whether anybody had to wait for bytes since this was last asked."""
+        found, self._has_waited = self._has_waited, False
+        return found
+
     def _part(self, shard: int, start: int, stop: int) -> _Part | None:
-        with self._lock:
-            return next((part for part in self._parts.get(shard, ()) if part.has(start, stop)), None)
+        for part in self._parts.get(shard, ()):
+            if part.start <= start and stop <= part.stop:
+                return part
+        return None
 
     def _cut(self, part: _Part, start: int, stop: int) -> bytes:
         """Bytes of a part, once it is there."""
-        data = self._waited(part.future, part.shard)
+        data = part.data
+        if data is None:
+            self._has_waited |= not part.future.done()
+            data = part.data = self._waited(part.future, part.shard)
         if data is None:
             return self._now(part.shard, start, stop)
         return bytes(data[start - part.start : stop - part.start])
@@ -259,31 +271,36 @@ class RemoteReader(Reader):
         raise StorageError("called off", operation="read")
 
 
-def looked_ahead(steps: Iterable[Step], reader: Reader, num_ahead: int) -> Iterator[Step]:
-    """Steps in their order, of which a reader hears some steps before.
+def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, most_ahead: int) -> Iterator[Step]:
+    """Steps in their order, of which a reader hears some steps before: more and more, as long as that is too late.
 
     Args:
         steps: Numbers of steps, and their samples.
         reader: The reader.
-        num_ahead: How many steps before it may fetch samples; what says where they lie, twice as many.
+        num_ahead: How many steps before it may fetch samples, at first; what says where they lie, twice as many.
+        most_ahead: How many at most.
 
     Yields:
         The same.
     """
-    rest = iter(steps)
-    upcoming = deque(islice(rest, 2 * num_ahead + 1))
-    for step in upcoming:
-        reader.expect(step[1])
-    if upcoming:
-        # All else waits until somebody works on the first one.
-        reader.prepare(upcoming[0][1], urgent=True)
-        yield upcoming.popleft()
-    for step in islice(upcoming, num_ahead):
-        reader.prepare(step[1])
-    while upcoming:
-        for step in islice(rest, 1):
+    rest, upcoming = iter(steps), deque[Step]()
+    num_given = num_prepared = 0  # the latter of the upcoming ones
+    while True:
+        for step in islice(rest, 2 * num_ahead + 1 - len(upcoming)):
             reader.expect(step[1])
             upcoming.append(step)
-        if len(upcoming) > num_ahead:
-            reader.prepare(upcoming[num_ahead][1])
+        if not upcoming:
+            return
+        if num_given == 0:
+            # All else waits until somebody works on the first one.
+            reader.prepare(upcoming[0][1], urgent=True)
+        else:
+            for step in islice(upcoming, num_prepared, num_ahead + 1):
+                reader.prepare(step[1])
+                num_prepared += 1
+            num_prepared -= 1
         yield upcoming.popleft()
+        num_given += 1
+        # Those before were not asked for as early as they should be.
+        if reader.has_waited() and num_given > 2 * num_ahead:
+            num_ahead = min(num_ahead + 1, most_ahead)
