@@ -155,7 +155,7 @@ def compare(comparison: Comparison, rows: list[CloudRow], repeats: int) -> Cloud
             proxy = comparison.proxies[latency]
             for row in rows[order]:
                 comparison.speed(row, proxy.port if latency else None, results.by_latency[latency])
-                if row.peer == "bare_ranges" and not latency:
+                if row.variant.isdecimal() and not latency:
                     comparison.speed(row, proxy.port, results.through)
                 if number == 0:
                     comparison.epoch(row, latency, results)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from xxhash import xxh3_64_intdigest
+
 from shardkit.errors import CodecError, FormatError
 
 if TYPE_CHECKING:
@@ -114,7 +116,10 @@ class DecodeWork:
         for place, (_, offset, size, digest, _, shard) in zip(places, numbers, strict=True):
             try:
                 data = clock.read(self._how.reader, shard, offset, size, digest & _MASK)
-                self._decode(data, place, clock)
+                if self._how.decoder is None:
+                    self.images[place] = data
+                else:
+                    self._decode(data, place, clock)
             except (CodecError, FormatError) as exc:
                 exc.locate(
                     shard=self._how.reader.shard_name(shard), key=self._keys()[place], field="image", offset=offset
@@ -128,9 +133,6 @@ class DecodeWork:
 
     def _decode(self, data: bytes, place: int, clock: _Clock) -> None:
         augmenter = self._how.augmenter
-        if self._how.decoder is None:
-            self.images[place] = data
-            return
         started = perf_counter()
         if augmenter is None or self._words is None:
             self._how.decode_into(data, self.images[place])
@@ -139,6 +141,17 @@ class DecodeWork:
             change = None if chance.change is None else clock.timed(chance.change)
             self._how.decode_into(data, self.images[place], chance.choose_box, change)
         clock.decode += perf_counter() - started
+
+
+def _read_again(reader: Reader, shard: int, offset: int, size: int, digest: int) -> bytes:
+    """Bytes that came out wrong, if another way gives them right."""
+    for _ in range(_READ_AGAIN):
+        data = reader.read_again(shard, offset, size)
+        if data is None:
+            break
+        if len(data) == size and xxh3_64_intdigest(data) == digest:
+            return data
+    raise reader.damaged(shard, offset)
 
 
 class _Clock:
@@ -155,15 +168,8 @@ class _Clock:
         started = perf_counter()
         data = reader.read(shard, offset, size)
         read = perf_counter()
-        for tried in range(_READ_AGAIN + 1):
-            try:
-                reader.verify(data, shard, offset, size, digest)
-                break
-            except FormatError:
-                again = None if tried == _READ_AGAIN else reader.read_again(shard, offset, size)
-                if again is None:
-                    raise
-                data = again
+        if len(data) != size or xxh3_64_intdigest(data) != digest:
+            data = _read_again(reader, shard, offset, size, digest)
         self.reading += read - started
         self.verify += perf_counter() - read
         self.num_bytes += size

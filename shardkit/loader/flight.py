@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import threading
 from collections import deque
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,15 @@ from shardkit.errors import FormatError, ShardkitError
 from shardkit.storage.attempts import FailedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Sequence
+    from concurrent.futures import Future
 
     from shardkit.manifest import ShardRow, Split
     from shardkit.storage.cache import Cache
     from shardkit.storage.cache_entry import Entry
     from shardkit.storage.remote import RemoteStore
 
-__all__ = ["Flight"]
+__all__ = ["Flight", "Part"]
 
 # At 100 ms a request, enough for more than a gigabyte a second in chunks of 2 MB.
 _MOST_REQUESTS = 128
@@ -30,8 +32,57 @@ _PATIENCE_S = 20.0
 _LOOK_AGAIN_S = 0.02
 
 
+@dataclass(eq=False, slots=True)
+class Part:
+    """A run of a shard's bytes that is being fetched.
+
+    Attributes:
+        shard: The shard's number in the split.
+        start: Where it begins, in bytes from the shard's start.
+        stop: Where it ends.
+        left: Samples in it that have not been read.
+        piece: Its chunk and shard, where it is the whole of that.
+        data: Its bytes, once it has come; ``None`` where they are in the cache then.
+        is_done: Whether it has come, or never will.
+        error: Why it never will.
+    """
+
+    shard: int
+    start: int
+    stop: int
+    left: int
+    piece: tuple[int, int] | None = None
+    data: memoryview | None = None
+    is_done: bool = False
+    error: BaseException | None = None
+    _request: Future[None] | None = None
+    _waiting: list[threading.Event] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def finish(self, data: memoryview | None = None, error: BaseException | None = None) -> None:
+        """Say that it has come, or never will. In the store's thread."""
+        self.data, self.error = data, error
+        self.is_done = True
+        for event in self._waiting:
+            event.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is done; ``False`` where it is not after so many seconds, or was called off."""
+        event = threading.Event()
+        self._waiting.append(event)
+        # Looked at again, since it may have come just before: whoever finishes it sets all events there are by then.
+        return self.is_done or event.wait(seconds)
+
+    @property
+    def is_called_off(self) -> bool:
+        """Whether nobody fetches it any more."""
+        return self._request is not None and self._request.done() and not self.is_done
+
+
 class Flight:
-    """Fetches runs of shards. All but `abandon` runs in the store's own thread.
+    """Fetches runs of shards. All but `start` and `abandon` runs in the store's own thread.
 
     Args:
         store: Where the shards are.
@@ -52,6 +103,7 @@ class Flight:
         self._tasks: set[asyncio.Task[object]] = set()
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._requests = self._bytes = 0
+        self._first = 0  # requests that all others wait for
 
     def cached(self, shard: int, start: int, stop: int) -> bytes | None:
         """Bytes ``start`` to ``stop`` of a shard, where they are in the cache."""
@@ -82,8 +134,19 @@ class Flight:
             except OSError as exc:
                 self._give_up(exc)
 
+    def start(self, parts: Sequence[Part], *, urgent: bool = False) -> None:
+        """Begin to fetch parts, all at once.
+
+        Args:
+            parts: The parts; they are finished as they come.
+            urgent: Whether somebody waits for these: others wait until they have come.
+        """
+        request = self._store.start(self._fetch_all(parts, urgent=urgent))
+        for part in parts:
+            part._request = request  # noqa: SLF001 (of this module)
+
     async def fetch(self, shard: int, start: int, stop: int) -> memoryview | None:
-        """Bytes ``start`` to ``stop`` of a shard.
+        """Bytes ``start`` to ``stop`` of a shard, for which somebody waits.
 
         Returns:
             The bytes; ``None`` where they are in the cache now.
@@ -92,34 +155,62 @@ class Flight:
             FailedError: They cannot be had.
             FormatError: The shard has another length than it was packed with.
         """
-        if self.abandoned:
-            raise asyncio.CancelledError
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        part = Part(shard, start, stop, 1)
         try:
-            entry = self._entry(shard)
-            if entry is not None and await self._into_cache(entry, shard, start, stop):
-                return None
-            async with self._room(stop - start):
-                return await self._of_one_version(shard, start, stop)
+            await self._fetch(part, urgent=True)
+        finally:
+            self._tasks.discard(task)
+        if part.error is not None:
+            raise part.error
+        return part.data
+
+    async def _fetch_all(self, parts: Sequence[Part], *, urgent: bool) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._first += len(parts) if urgent else 0
+        try:
+            await asyncio.gather(*map(self._fetch_first if urgent else self._fetch, parts))
         finally:
             self._tasks.discard(task)
 
-    async def _into_cache(self, entry: Entry, shard: int, start: int, stop: int) -> bool:
+    async def _fetch_first(self, part: Part) -> None:
+        try:
+            await self._fetch(part, urgent=True)
+        finally:
+            self._first -= 1
+            self._admit()
+
+    async def _fetch(self, part: Part, *, urgent: bool = False) -> None:
+        if self.abandoned:
+            raise asyncio.CancelledError
+        try:
+            entry = self._entry(part.shard)
+            if entry is not None and await self._into_cache(entry, part, urgent=urgent):
+                part.finish()
+            else:
+                part.finish(await self._in_turn(part.shard, part.start, part.stop, urgent=urgent))
+        except BaseException as exc:
+            part.finish(error=exc)
+            if not isinstance(exc, Exception):
+                raise
+
+    async def _into_cache(self, entry: Entry, part: Part, *, urgent: bool) -> bool:
         """Have bytes in the cache: fetch what is missing, and wait for others that are at it, but not for ever."""
         patient_until = monotonic() + _PATIENCE_S
         try:
-            while not entry.has(start, stop):
-                claim = entry.claim(start, stop)
+            while not entry.has(part.start, part.stop):
+                claim = entry.claim(part.start, part.stop)
                 if claim is None:
                     if monotonic() > patient_until:
                         return False
                     await asyncio.sleep(_LOOK_AGAIN_S)
                     continue
                 try:
-                    async with self._room(claim.stop - claim.start):
-                        data = await self._of_one_version(shard, claim.start, claim.stop)
+                    data = await self._in_turn(part.shard, claim.start, claim.stop, urgent=urgent)
                     await asyncio.to_thread(entry.write, claim, data)
                 finally:
                     entry.release(claim)
@@ -161,28 +252,33 @@ class Flight:
             self._versions[shard] = reply.etag
         raise FailedError("the shard is replaced again and again while it is read", "Wait until nobody writes it")
 
-    @contextlib.asynccontextmanager
-    async def _room(self, num_bytes: int) -> AsyncIterator[None]:
-        """Wait, in order, until there is room for one more request."""
-        if self._waiting or not self._fits(num_bytes):
-            turn = asyncio.get_running_loop().create_future(), num_bytes
-            self._waiting.append(turn)
-            try:
-                await turn[0]
-            except asyncio.CancelledError:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-                else:
-                    self._leave(num_bytes)
-                raise
-        else:
+    async def _in_turn(self, shard: int, start: int, stop: int, *, urgent: bool) -> memoryview:
+        """Bytes of a shard, once there is room for one more request; for what is urgent there always is."""
+        num_bytes = stop - start
+        if urgent or (not self._waiting and self._fits(num_bytes)):
             self._enter(num_bytes)
+        else:
+            await self._turn(num_bytes)
         try:
-            yield
+            return await self._of_one_version(shard, start, stop)
         finally:
             self._leave(num_bytes)
 
+    async def _turn(self, num_bytes: int) -> None:
+        turn = asyncio.get_running_loop().create_future(), num_bytes
+        self._waiting.append(turn)
+        try:
+            await turn[0]
+        except asyncio.CancelledError:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+            else:
+                self._leave(num_bytes)
+            raise
+
     def _fits(self, num_bytes: int) -> bool:
+        if self._first:
+            return False
         # One that is larger than all the room goes alone.
         return not self._requests or (self._requests < _MOST_REQUESTS and self._bytes + num_bytes <= _MOST_BYTES)
 
@@ -193,6 +289,10 @@ class Flight:
     def _leave(self, num_bytes: int) -> None:
         self._requests -= 1
         self._bytes -= num_bytes
+        self._admit()
+
+    def _admit(self) -> None:
+        """Let those in whose turn it is."""
         while self._waiting and (self._waiting[0][0].done() or self._fits(self._waiting[0][1])):
             turn, size = self._waiting.popleft()
             if not turn.done():

@@ -9,8 +9,6 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-import xxhash
-
 from shardkit.errors import FormatError, StorageError
 
 if TYPE_CHECKING:
@@ -72,22 +70,6 @@ class Reader(ABC):
             StorageError: It cannot be read.
         """
 
-    def verify(self, data: bytes, shard: int, offset: int, size: int, digest: int) -> None:
-        """Check a field's bytes.
-
-        Args:
-            data: The bytes.
-            shard: The shard's number in the split.
-            offset: Where they came from, in bytes from its start.
-            size: How many they should be.
-            digest: xxh3_64 of what they should be.
-
-        Raises:
-            FormatError: They are others: names the shard and the offset.
-        """
-        if len(data) != size or xxhash.xxh3_64_intdigest(data) != digest:
-            raise self._damaged(shard, offset)
-
     def read_again(self, shard: int, offset: int, size: int) -> bytes | None:  # noqa: ARG002
         """A field's bytes once more, where they came out wrong and another way may give them right; else ``None``."""
         return None
@@ -120,7 +102,8 @@ class Reader(ABC):
         """The name of a shard of the split, by its number."""
         return self._split.shards[shard].name
 
-    def _damaged(self, shard: int, offset: int) -> FormatError:
+    def damaged(self, shard: int, offset: int) -> FormatError:
+        """The error for bytes that are not those that were packed."""
         return FormatError(
             "the bytes are not those that were packed", shard=self.shard_name(shard), offset=offset,
             advice="`shardkit verify` names all that is damaged; copy the shard again",
@@ -175,7 +158,7 @@ class LocalReader(Reader):
         except OSError as exc:
             raise self._unreadable(shard, exc) from exc
         if done < len(out):
-            raise self._damaged(shard, start + done)
+            raise self.damaged(shard, start + done)
 
     def _unreadable(self, shard: int, exc: OSError) -> StorageError:
         return StorageError(f"cannot read: {exc.strerror}", url=self.shard_name(shard), operation="read")

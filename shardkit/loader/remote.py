@@ -7,16 +7,16 @@ samples that it needs are fetched first, neighbours together.
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, bisect_right
 from collections import deque
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from shardkit.errors import FormatError, StorageError
-from shardkit.loader.flight import Flight
+from shardkit.loader.flight import Flight, Part
 from shardkit.loader.read import Reader
 from shardkit.loader.rows import rows_of_piece
 from shardkit.loader.tables import COLUMNS
@@ -41,24 +41,9 @@ _OFFSET, _SIZE = COLUMNS.index("offset"), COLUMNS.index("size")
 _GAP_BYTES = 2**16
 _RUN_BYTES = 2**21
 _LOOK_AGAIN_S = 0.2
+_FIRST_AHEAD = 32  # steps, while somebody waits for the first one
 T = TypeVar("T")
 Step = tuple[int, "NDArray[np.int64]"]
-
-
-@dataclass(eq=False, slots=True)
-class _Part:
-    """A run of a shard's bytes that was asked for."""
-
-    shard: int
-    start: int
-    stop: int
-    left: int  # samples in it that have not been read
-    piece: tuple[int, int] | None = None  # its chunk and shard, where it is the whole of that
-    future: Future[memoryview | None] = field(init=False)
-    data: memoryview | None = None  # once somebody has waited for it
-
-    def __len__(self) -> int:
-        return self.stop - self.start
 
 
 class RemoteReader(Reader):
@@ -96,9 +81,10 @@ class RemoteReader(Reader):
         self._flight = Flight(store, split, cache)
         self._in_cache: set[tuple[int, int]] = set()  # pieces that need no fetching
         self._coming: dict[int, Future[bytes | None]] = {}
-        # By shard; tuples are replaced and not changed, so that looking for a part takes no lock.
-        self._parts: dict[int, tuple[_Part, ...]] = {}
-        self._known: dict[tuple[int, int], _Part] = {}  # by chunk and shard, oldest first
+        # By shard, those that begin first before the others, and where they begin; both are replaced and not changed,
+        # so that looking for a part takes no lock.
+        self._parts: dict[int, tuple[list[int], list[Part]]] = {}
+        self._known: dict[tuple[int, int], Part] = {}  # by chunk and shard, oldest first
         self._early: dict[tuple[int, int], int] = {}  # samples of a piece that were asked for by themselves
         self._kept = 0
         self._lock = threading.Lock()
@@ -112,86 +98,108 @@ class RemoteReader(Reader):
                 if future is not None:
                     self._coming[shard] = future
 
+    def is_expected(self, samples: NDArray[np.int64]) -> bool:
+        """Whether the tables have come that say where samples lie, so that `prepare` waits for nothing."""
+        shards = np.unique(np.searchsorted(self._split.starts, samples, side="right") - 1).tolist()
+        return all(self._coming[shard].done() for shard in shards if shard in self._coming)
+
     def prepare(self, samples: NDArray[np.int64], *, urgent: bool = False) -> None:
         """Begin to fetch samples; waits for tables that say where they lie."""
         shards = np.searchsorted(self._split.starts, samples, side="right") - 1
         for shard in np.unique(shards).tolist():
             if (future := self._coming.pop(shard, None)) is not None:
                 self._tables.put(shard, self._wait(future))
-        pairs = np.stack([samples // self._chunk_samples, shards], axis=1)
-        found, first, counts = np.unique(pairs, axis=0, return_index=True, return_counts=True)
-        in_order = np.argsort(first)
+        chunks = samples // self._chunk_samples
+        _, first, counts = np.unique(chunks * len(self._split.shards) + shards, return_index=True, return_counts=True)
+        pairs = list(zip(chunks[first].tolist(), shards[first].tolist(), strict=True))
         if urgent:
-            self._early = {(int(c), int(s)): int(n) for (c, s), n in zip(found, counts, strict=True)}
-            self._prepare_samples(samples, shards)
+            self._early = dict(zip(pairs, counts.tolist(), strict=True))
+            self._start(list(self._samples(samples, shards)), urgent=True)
             return
-        for place in in_order.tolist():
-            pair = int(found[place, 0]), int(found[place, 1])
-            if pair not in self._known and pair not in self._in_cache:
-                self._prepare_piece(pair, int(samples[first[place]]))
+        in_order = sorted(zip(first.tolist(), pairs, strict=True))
+        new = [(place, pair) for place, pair in in_order if pair not in self._known and pair not in self._in_cache]
+        found = (self._piece(pair, int(samples[place])) for place, pair in new)
+        self._start([part for part in found if part is not None])
 
-    def _prepare_samples(self, samples: NDArray[np.int64], shards: NDArray[np.int64]) -> None:
-        """Fetch samples alone, those that lie close to each other together."""
+    def _samples(self, samples: NDArray[np.int64], shards: NDArray[np.int64]) -> Iterator[Part]:
+        """Samples alone, those of a chunk that lie close to each other together."""
         for shard in np.unique(shards).tolist():
-            rows = samples[shards == shard] - int(self._split.starts[shard])
-            numbers = self._tables.numbers(shard)[np.sort(rows)]
+            mine = np.sort(samples[shards == shard])
+            numbers = self._tables.numbers(shard)[mine - self._split.starts[shard]]
             starts, stops = numbers[:, _OFFSET], numbers[:, _OFFSET] + numbers[:, _SIZE]
-            apart = starts[1:] - stops[:-1] > _GAP_BYTES
-            breaks = np.flatnonzero(apart | np.diff(starts // _RUN_BYTES).astype(bool)) + 1
+            apart = (starts[1:] - stops[:-1] > _GAP_BYTES) | (np.diff(starts // _RUN_BYTES) > 0)
+            breaks = np.flatnonzero(apart | (np.diff(mine // self._chunk_samples) > 0)) + 1
             for run in np.split(np.arange(len(numbers)), breaks):
                 start, stop = int(starts[run[0]]), int(stops[run[-1]])
                 if not self._flight.is_cached(shard, start, stop):
-                    self._start(_Part(shard, start, stop, len(run)))
+                    yield Part(shard, start, stop, len(run))
 
-    def _prepare_piece(self, pair: tuple[int, int], sample: int) -> None:
-        """Fetch the whole part of a chunk that lies in one shard."""
+    def _piece(self, pair: tuple[int, int], sample: int) -> Part | None:
+        """The whole part of a chunk that lies in one shard, unless nothing is left to be fetched of it."""
         shard = pair[1]
         first, stop = rows_of_piece(self._split, shard, sample, self._chunk_samples)
         numbers = self._tables.numbers(shard)[first:stop]
         left = len(numbers) - self._early.pop(pair, 0)
         if left <= 0:
-            return
+            return None
         start, end = int(numbers[0, _OFFSET]), int(numbers[-1, _OFFSET] + numbers[-1, _SIZE])
         if self._by_block:
             start, end = start // BLOCK_BYTES * BLOCK_BYTES, -(-end // BLOCK_BYTES) * BLOCK_BYTES
             end = min(end, self.shard_bytes(shard))
         if self._flight.is_cached(shard, start, end):
             self._in_cache.add(pair)
-        else:
-            self._start(_Part(shard, start, end, left, pair))
+            return None
+        return Part(shard, start, end, left, pair)
 
-    def _start(self, part: _Part) -> None:
-        part.future = self._store.start(self._flight.fetch(part.shard, part.start, part.stop))
+    def _start(self, parts: list[Part], *, urgent: bool = False) -> None:
+        if not parts:
+            return
+        self._flight.start(parts, urgent=urgent)
         with self._lock:
-            self._parts[part.shard] = (*self._parts.get(part.shard, ()), part)
-            self._kept += len(part)
-            if part.piece is not None:
-                self._known[part.piece] = part
+            for part in parts:
+                starts, others = self._parts.get(part.shard, ([], []))
+                # Samples that were asked for by themselves come behind the piece in which they lie.
+                place = bisect_right(starts, part.start) if part.piece is None else bisect_left(starts, part.start)
+                self._parts[part.shard] = (
+                    [*starts[:place], part.start, *starts[place:]],
+                    [*others[:place], part, *others[place:]],
+                )
+                self._kept += len(part)
+                if part.piece is not None:
+                    self._known[part.piece] = part
             # What other ranks read of a chunk that they share with this one is never asked for here.
             for old in list(self._known.values()) if self._kept > self._most_bytes else []:
-                if self._kept <= self._most_bytes or old is part:
+                if self._kept <= self._most_bytes or old in parts:
                     break
                 self._drop(old)
 
-    def _drop(self, part: _Part) -> None:
-        others = tuple(other for other in self._parts.get(part.shard, ()) if other is not part)
-        if others:
-            self._parts[part.shard] = others
+    def _drop(self, part: Part) -> None:
+        """Let go of a part, if that has not been done. Under the lock."""
+        starts, parts = self._parts.get(part.shard, ([], []))
+        if part not in parts:
+            return
+        place = parts.index(part)
+        if len(parts) > 1:
+            self._parts[part.shard] = starts[:place] + starts[place + 1 :], parts[:place] + parts[place + 1 :]
         else:
-            self._parts.pop(part.shard, None)
+            del self._parts[part.shard]
         self._kept -= len(part)
         if part.piece is not None:
             self._known.pop(part.piece, None)
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """As `Reader.read`."""
-        part = self._part(shard, offset, offset + size)
+        stop = offset + size
+        part = self._part(shard, offset, stop)
         if part is None:
-            return self._now(shard, offset, offset + size)
-        found = self._cut(part, offset, offset + size)
+            return self._now(shard, offset, stop)
+        data = part.data if part.is_done else None
+        if data is None:
+            data = self._come(part)
+        found = self._now(shard, offset, stop) if data is None else bytes(data[offset - part.start : stop - part.start])
         with self._lock:
             part.left -= 1
-            if part.left == 0 and part in self._parts.get(shard, ()):
+            if part.left == 0:
                 self._drop(part)
         return found
 
@@ -199,12 +207,13 @@ class RemoteReader(Reader):
         """As `Reader.read_run`."""
         stop = start + len(out)
         part = self._part(shard, start, stop)
-        if part is None:
+        data = None if part is None else self._come(part)
+        if part is None or data is None:
             out[:] = self._now(shard, start, stop)
-            return
-        out[:] = self._cut(part, start, stop)
-        with self._lock:
-            if stop == part.stop and part in self._parts.get(shard, ()):
+        else:
+            out[:] = data[start - part.start : stop - part.start]
+        if part is not None and stop == part.stop:
+            with self._lock:
                 self._drop(part)
 
     def read_again(self, shard: int, offset: int, size: int) -> bytes | None:
@@ -221,21 +230,25 @@ class RemoteReader(Reader):
         found, self._has_waited = self._has_waited, False
         return found
 
-    def _part(self, shard: int, start: int, stop: int) -> _Part | None:
-        for part in self._parts.get(shard, ()):
-            if part.start <= start and stop <= part.stop:
+    def _part(self, shard: int, start: int, stop: int) -> Part | None:
+        """A part that has a run of bytes, if one was asked for."""
+        starts, parts = self._parts.get(shard, ((), ()))
+        place = bisect_right(starts, start)
+        # Mostly the last one that begins before; but one that was asked for early may lie within a longer one.
+        for part in reversed(parts[:place]):
+            if stop <= part.stop:
                 return part
         return None
 
-    def _cut(self, part: _Part, start: int, stop: int) -> bytes:
-        """Bytes of a part, once it is there."""
-        data = part.data
-        if data is None:
-            self._has_waited |= not part.future.done()
-            data = part.data = self._waited(part.future, part.shard)
-        if data is None:
-            return self._now(part.shard, start, stop)
-        return bytes(data[start - part.start : stop - part.start])
+    def _come(self, part: Part) -> memoryview | None:
+        """A part's bytes, once they are there; ``None`` where they are in the cache."""
+        while not part.is_done:
+            self._has_waited = True
+            if not part.wait(_LOOK_AGAIN_S) and (self._flight.abandoned or part.is_called_off):
+                raise _called_off()
+        if part.error is not None:
+            raise self._failed(part.error, part.shard)
+        return part.data
 
     def _now(self, shard: int, start: int, stop: int) -> bytes:
         """Bytes from the cache, or straight from the server."""
@@ -248,14 +261,8 @@ class RemoteReader(Reader):
     def _waited(self, future: Future[memoryview | None], shard: int) -> memoryview | None:
         try:
             return self._wait(future)
-        except MissingError:
-            raise FormatError(
-                "the shard is missing", shard=self.shard_name(shard), advice="Copy the data set again"
-            ) from None
-        except FormatError as exc:  # one for each sample, which is named in it
-            raise FormatError(exc.what, shard=exc.shard, offset=exc.offset, advice=exc.advice) from None
-        except FailedError as exc:
-            raise self._store.failed(exc, self.shard_name(shard)) from None
+        except (FailedError, FormatError) as exc:
+            raise self._failed(exc, shard) from None
 
     def _wait(self, future: Future[T]) -> T:
         """A future's result, unless this reader is abandoned meanwhile."""
@@ -268,7 +275,22 @@ class RemoteReader(Reader):
             except CancelledError:
                 break
         future.cancel()
-        raise StorageError("called off", operation="read")
+        raise _called_off()
+
+    def _failed(self, exc: BaseException, shard: int) -> BaseException:
+        """A failure as users see it: a new one for each sample, which will be named in it."""
+        name = self.shard_name(shard)
+        if isinstance(exc, MissingError):
+            return FormatError("the shard is missing", shard=name, advice="Copy the data set again")
+        if isinstance(exc, FormatError):
+            return FormatError(exc.what, shard=exc.shard, offset=exc.offset, advice=exc.advice)
+        if isinstance(exc, FailedError):
+            return self._store.failed(exc, name)
+        return _called_off() if isinstance(exc, CancelledError) else exc
+
+
+def _called_off() -> StorageError:
+    return StorageError("called off", operation="read")
 
 
 def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, most_ahead: int) -> Iterator[Step]:
@@ -286,20 +308,23 @@ def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, mo
     rest, upcoming = iter(steps), deque[Step]()
     num_given = num_prepared = 0  # the latter of the upcoming ones
     while True:
-        for step in islice(rest, 2 * num_ahead + 1 - len(upcoming)):
+        ahead = num_ahead if num_given else min(num_ahead, _FIRST_AHEAD)
+        for step in islice(rest, 2 * ahead + 1 - len(upcoming)):
             reader.expect(step[1])
             upcoming.append(step)
         if not upcoming:
             return
         if num_given == 0:
-            # All else waits until somebody works on the first one.
+            # Somebody waits for this one: of the others, only what can be said at once.
             reader.prepare(upcoming[0][1], urgent=True)
-        else:
-            for step in islice(upcoming, num_prepared, num_ahead + 1):
-                reader.prepare(step[1])
-                num_prepared += 1
-            num_prepared -= 1
+            num_prepared = 1
+        for step in islice(upcoming, num_prepared, ahead + 1):
+            if num_given == 0 and not reader.is_expected(step[1]):
+                break
+            reader.prepare(step[1])
+            num_prepared += 1
         yield upcoming.popleft()
+        num_prepared -= 1
         num_given += 1
         # Those before were not asked for as early as they should be.
         if reader.has_waited() and num_given > 2 * num_ahead:

@@ -1,4 +1,8 @@
-"""The limit of loading from a bucket: obstore's ranged requests for all bytes of the shards, and nothing else."""
+"""The limit of loading from a bucket: obstore's ranged requests for all bytes of the shards, and nothing else.
+
+The ranges are those of shardkit's chunks, in random order; for the variants that end in ``even``, whole multiples of
+2 MiB, which cost some servers less.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +10,25 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import obstore
 
+import shardkit
 from benchmarks.remote_shards import open_bucket, shards
 from benchmarks.settings import BATCH_SIZE
+from shardkit.manifest import open_dataset
+from shardkit.storage import StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from benchmarks.photos import Data
-    from benchmarks.settings import Settings
+    from benchmarks.settings import Remote, Settings
 
 RESUMES = False
+
+Range = tuple[str, int, int]
 
 _RANGE_BYTES = 2 * 2**20  # as shardkit's chunks
 
@@ -33,20 +43,42 @@ def batches(folder: Path, settings: Settings) -> _BareRanges:  # noqa: ARG001
     return _BareRanges(settings)
 
 
+def even_ranges(remote: Remote) -> list[Range]:
+    """The shards' bytes by whole multiples of 2 MiB."""
+    return [
+        (name, start, min(start + _RANGE_BYTES, size))
+        for name, size in shards(remote)
+        for start in range(0, size, _RANGE_BYTES)
+    ]
+
+
+def chunk_ranges(remote: Remote) -> list[Range]:
+    """The bytes of the chunks that shardkit reads, in parts where they cross from one shard to the next."""
+    options = StoreOptions(storage_options=remote.storage_options)
+    loader = shardkit.Loader(remote.url, batch_size=BATCH_SIZE, shuffle=True, decode=False, **options.keywords)
+    chunk_samples: int = loader.state()["order"]["chunk_samples"]
+    dataset = open_dataset(remote.url, options)
+    split = dataset.split("train")
+    found = []
+    for row, first in zip(split.shards, split.starts.tolist(), strict=False):
+        image = dataset.sample_table(row).fields["image"]
+        chunks = np.arange(first, first + len(image.offset)) // chunk_samples
+        starts = np.flatnonzero(np.diff(chunks, prepend=-1))
+        stops = (image.offset + image.size)[np.append(starts[1:], len(chunks)) - 1]
+        found += [(row.name, *ends) for ends in zip(image.offset[starts].tolist(), stops.tolist(), strict=True)]
+    return found
+
+
 class _BareRanges:
-    """All ranges of all shards in random order; each iteration asks for all of them anew."""
+    """All ranges in random order; each iteration asks for all of them anew."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.remote is not None
+        at_once, _, form = settings.variant.partition(" ")
         self._bucket = open_bucket(settings.remote)
-        found = shards(settings.remote)
-        self._sample_bytes = sum(size for _, size in found) / settings.num_samples
-        self._at_once = int(settings.variant)
-        self._ranges = [
-            (name, start, min(start + _RANGE_BYTES, size))
-            for name, size in found
-            for start in range(0, size, _RANGE_BYTES)
-        ]
+        self._at_once = int(at_once)
+        self._ranges = even_ranges(settings.remote) if form else chunk_ranges(settings.remote)
+        self._sample_bytes = sum(stop - start for _, start, stop in self._ranges) / settings.num_samples
         random.Random(0).shuffle(self._ranges)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:

@@ -11,8 +11,8 @@ __all__ = ["AT_ONCE", "CLOUD_ROWS", "CloudRow", "Form"]
 
 Form = Literal["shardkit_", "mosaic", "litdata_"]
 
-# What shardkit.loader.flight has on its way at most, and what 64 MB ahead in chunks of 2 MB come to.
-AT_ONCE = (128, 32)
+# What 192 MiB in chunks of 2 MB come to, which shardkit has on their way at most, and the 64 MiB that it begins with.
+AT_ONCE = (96, 32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,8 @@ CLOUD_ROWS: tuple[CloudRow, ...] = (
                  content="encoded", resize="none", variant=str(at_once))
         for at_once in AT_ONCE
     ),
+    CloudRow(name="bare-even", title="the bare loop, 96 at once, ranges of 2 MiB that begin at multiples of it",
+             peer="bare_ranges", content="encoded", resize="none", variant="96 even"),
     CloudRow(name="encoded-bucket", title="**shardkit**, decode=False", peer="shardkit_", content="encoded",
              resize="none"),
 )  # fmt: skip
