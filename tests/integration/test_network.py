@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
@@ -58,6 +59,33 @@ def test_each_rank_reads_the_tables_of_its_own_chunks_alone(dataset):
             tables = {request.path for request in server.requests if request.path.endswith(".parquet")}
             assert len(tables - {"/shards.parquet"}) <= 7
     assert len(set(keys)) == 240
+
+
+@pytest.mark.parametrize("epoch", range(3))
+def test_a_chunk_is_asked_for_once_and_the_first_batch_by_itself_before(dataset, epoch):
+    order = {"chunk_size": 7, "lanes": 3, "shuffle_buffer": 60}
+    first = shardkit.Loader(str(dataset), batch_size=8, decode=False, shuffle=True, **order).explain(epoch, 0)
+    with served(dataset) as server:
+        expected = batches_of(dataset, epoch, **order)
+        assert same_batches(batches_of(server.url, epoch, threads=2, **order), expected)
+        asked = [
+            (request.path[1:], int(start), int(stop) + 1)
+            for request in server.requests
+            if request.range and request.path.endswith(".tar")
+            for start, stop in [request.range.removeprefix("bytes=").split("-")]
+        ]
+
+    def number_in(found):
+        shard, start, stop = found
+        return sum(shard == sample.shard and start <= sample.offset < stop for sample in first)
+
+    # At the front, what the first batch needs and nothing else; then chunks, none of them twice, nor parts of them.
+    counts = list(accumulate(map(number_in, asked)))
+    num_early = counts.index(8) + 1
+    assert all(map(number_in, asked[:num_early]))
+    rest = sorted(asked[num_early:])
+    assert all(one[0] != other[0] or one[2] <= other[1] for one, other in pairwise(rest))
+    assert len(rest) <= -(-240 // 7) + 9
 
 
 ONCE = [
