@@ -112,10 +112,15 @@ class DecodeWork:
         """Bring in the samples at some places of the batch."""
         clock = _Clock()
         data = None
-        numbers = self._rows.numbers[list(places)].tolist()
-        for place, (_, offset, size, digest, _, shard) in zip(places, numbers, strict=True):
+        numbers = self._rows.numbers[list(places)]
+        here = clock.take(self._how.reader, numbers)
+        if self._how.decoder is None and None not in here:
+            self.images[list(places)] = here
+            clock.report(self._how.recorder, None)
+            return
+        for place, found, (_, offset, size, digest, _, shard) in zip(places, here, numbers.tolist(), strict=True):
             try:
-                data = clock.read(self._how.reader, shard, offset, size, digest & _MASK)
+                data = found or clock.read(self._how.reader, shard, offset, size, digest & _MASK)
                 if self._how.decoder is None:
                     self.images[place] = data
                 else:
@@ -163,9 +168,21 @@ class _Clock:
         self.reading = self.verify = self.decode = self.augment = 0.0
         self.num_bytes = 0
 
+    def take(self, reader: Reader, rows: NDArray[np.int64]) -> list[bytes | None]:
+        """Samples that are there already."""
+        started = perf_counter()
+        found = reader.taken(rows)
+        self.reading += perf_counter() - started
+        self.num_bytes += sum(len(data) for data in found if data is not None)
+        return found
+
     def read(self, reader: Reader, shard: int, offset: int, size: int, digest: int) -> bytes:
         """Bytes that have their digest."""
         started = perf_counter()
+        if reader.fetches and (found := reader.awaited(shard, offset, size)) is not None:
+            self.reading += perf_counter() - started
+            self.num_bytes += size
+            return found
         data = reader.read(shard, offset, size)
         read = perf_counter()
         if len(data) != size or xxh3_64_intdigest(data) != digest:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from shardkit.errors import FormatError, ShardkitError
+from shardkit.loader.parts import Part
 from shardkit.storage.attempts import FailedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from concurrent.futures import Future
 
     from shardkit.manifest import ShardRow, Split
     from shardkit.storage.cache import Cache
     from shardkit.storage.cache_entry import Entry
     from shardkit.storage.remote import RemoteStore
 
-__all__ = ["Flight", "Part"]
+__all__ = ["Flight"]
 
 # At 100 ms a request, enough for more than a gigabyte a second in chunks of 2 MB.
 _MOST_REQUESTS = 128
@@ -30,55 +28,6 @@ _MOST_VERSIONS = 3
 # How long to wait for another process to fetch what both need, before it is fetched here too, and not kept.
 _PATIENCE_S = 20.0
 _LOOK_AGAIN_S = 0.02
-
-
-@dataclass(eq=False, slots=True)
-class Part:
-    """A run of a shard's bytes that is being fetched.
-
-    Attributes:
-        shard: The shard's number in the split.
-        start: Where it begins, in bytes from the shard's start.
-        stop: Where it ends.
-        left: Samples in it that have not been read.
-        piece: Its chunk and shard, where it is the whole of that.
-        data: Its bytes, once it has come; ``None`` where they are in the cache then.
-        is_done: Whether it has come, or never will.
-        error: Why it never will.
-    """
-
-    shard: int
-    start: int
-    stop: int
-    left: int
-    piece: tuple[int, int] | None = None
-    data: memoryview | None = None
-    is_done: bool = False
-    error: BaseException | None = None
-    _request: Future[None] | None = None
-    _waiting: list[threading.Event] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def finish(self, data: memoryview | None = None, error: BaseException | None = None) -> None:
-        """Say that it has come, or never will. In the store's thread."""
-        self.data, self.error = data, error
-        self.is_done = True
-        for event in self._waiting:
-            event.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until it is done; ``False`` where it is not after so many seconds, or was called off."""
-        event = threading.Event()
-        self._waiting.append(event)
-        # Looked at again, since it may have come just before: whoever finishes it sets all events there are by then.
-        return self.is_done or event.wait(seconds)
-
-    @property
-    def is_called_off(self) -> bool:
-        """Whether nobody fetches it any more."""
-        return self._request is not None and self._request.done() and not self.is_done
 
 
 class Flight:
@@ -143,7 +92,7 @@ class Flight:
         """
         request = self._store.start(self._fetch_all(parts, urgent=urgent))
         for part in parts:
-            part._request = request  # noqa: SLF001 (of this module)
+            part.request = request
 
     async def fetch(self, shard: int, start: int, stop: int) -> memoryview | None:
         """Bytes ``start`` to ``stop`` of a shard, for which somebody waits.
@@ -158,7 +107,7 @@ class Flight:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        part = Part(shard, start, stop, 1)
+        part = Part(shard, start, stop)
         try:
             await self._fetch(part, urgent=True)
         finally:

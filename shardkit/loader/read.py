@@ -70,6 +70,21 @@ class Reader(ABC):
             StorageError: It cannot be read.
         """
 
+    def taken(self, rows: NDArray[np.int64]) -> list[bytes | None]:
+        """Fields' bytes that are here and verified already, each handed out only once.
+
+        Args:
+            rows: ``(n, 6)`` int64, columns as in `shardkit.loader.tables.COLUMNS`.
+
+        Returns:
+            The bytes; ``None`` for those that have to be read.
+        """
+        return [None] * len(rows)
+
+    def awaited(self, shard: int, offset: int, size: int) -> bytes | None:  # noqa: ARG002
+        """A field's bytes, verified, which are waited for; ``None`` where nothing is on its way, or it is damaged."""
+        return None
+
     def read_again(self, shard: int, offset: int, size: int) -> bytes | None:  # noqa: ARG002
         """A field's bytes once more, where they came out wrong and another way may give them right; else ``None``."""
         return None

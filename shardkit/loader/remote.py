@@ -6,8 +6,6 @@ samples that it needs are fetched first, neighbours together.
 
 from __future__ import annotations
 
-import threading
-from bisect import bisect_left, bisect_right
 from collections import deque
 from concurrent.futures import CancelledError
 from itertools import islice
@@ -16,7 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from shardkit.errors import FormatError, StorageError
-from shardkit.loader.flight import Flight, Part
+from shardkit.loader.flight import Flight
+from shardkit.loader.parts import Part, PartShelf
 from shardkit.loader.read import Reader
 from shardkit.loader.rows import rows_of_piece
 from shardkit.loader.tables import COLUMNS
@@ -77,17 +76,12 @@ class RemoteReader(Reader):
         self._tables = tables
         self._chunk_samples = chunk_samples
         self._by_block = by_block
-        self._most_bytes = most_bytes
         self._flight = Flight(store, split, cache)
         self._in_cache: set[tuple[int, int]] = set()  # pieces that need no fetching
         self._coming: dict[int, Future[bytes | None]] = {}
-        # By shard, those that begin first before the others, and where they begin; both are replaced and not changed,
-        # so that looking for a part takes no lock.
-        self._parts: dict[int, tuple[list[int], list[Part]]] = {}
-        self._known: dict[tuple[int, int], Part] = {}  # by chunk and shard, oldest first
-        self._early: dict[tuple[int, int], int] = {}  # samples of a piece that were asked for by themselves
-        self._kept = 0
-        self._lock = threading.Lock()
+        self._shelf = PartShelf(most_bytes)
+        # Of the first batch, the rows of each piece that were asked for by themselves.
+        self._early: dict[tuple[int, int], list[int]] = {}
         self._has_waited = False
 
     def expect(self, samples: NDArray[np.int64]) -> None:
@@ -110,16 +104,24 @@ class RemoteReader(Reader):
             if (future := self._coming.pop(shard, None)) is not None:
                 self._tables.put(shard, self._wait(future))
         chunks = samples // self._chunk_samples
-        _, first, counts = np.unique(chunks * len(self._split.shards) + shards, return_index=True, return_counts=True)
-        pairs = list(zip(chunks[first].tolist(), shards[first].tolist(), strict=True))
         if urgent:
-            self._early = dict(zip(pairs, counts.tolist(), strict=True))
+            for pair, row in zip(
+                zip(chunks.tolist(), shards.tolist(), strict=True),
+                (samples - self._split.starts[shards]).tolist(),
+                strict=True,
+            ):
+                self._early.setdefault(pair, []).append(row)
             self._start(list(self._samples(samples, shards)), urgent=True)
             return
-        in_order = sorted(zip(first.tolist(), pairs, strict=True))
-        new = [(place, pair) for place, pair in in_order if pair not in self._known and pair not in self._in_cache]
-        found = (self._piece(pair, int(samples[place])) for place, pair in new)
-        self._start([part for part in found if part is not None])
+        _, first = np.unique(chunks * len(self._split.shards) + shards, return_index=True)
+        first.sort()
+        pairs = zip(chunks[first].tolist(), shards[first].tolist(), strict=True)
+        new = (
+            self._piece(pair, sample)
+            for pair, sample in zip(pairs, samples[first].tolist(), strict=True)
+            if pair not in self._shelf and pair not in self._in_cache
+        )
+        self._start([part for part in new if part is not None])
 
     def _samples(self, samples: NDArray[np.int64], shards: NDArray[np.int64]) -> Iterator[Part]:
         """Samples alone, those of a chunk that lie close to each other together."""
@@ -132,89 +134,63 @@ class RemoteReader(Reader):
             for run in np.split(np.arange(len(numbers)), breaks):
                 start, stop = int(starts[run[0]]), int(stops[run[-1]])
                 if not self._flight.is_cached(shard, start, stop):
-                    yield Part(shard, start, stop, len(run))
+                    yield Part(shard, start, stop, numbers[run])
 
     def _piece(self, pair: tuple[int, int], sample: int) -> Part | None:
         """The whole part of a chunk that lies in one shard, unless nothing is left to be fetched of it."""
         shard = pair[1]
         first, stop = rows_of_piece(self._split, shard, sample, self._chunk_samples)
         numbers = self._tables.numbers(shard)[first:stop]
-        left = len(numbers) - self._early.pop(pair, 0)
-        if left <= 0:
-            return None
+        # All of it, so that it begins no later than what was asked for early.
         start, end = int(numbers[0, _OFFSET]), int(numbers[-1, _OFFSET] + numbers[-1, _SIZE])
+        if early := self._early.pop(pair, None):
+            numbers = np.delete(numbers, np.array(early) - first, axis=0)
+        if not len(numbers):
+            return None
         if self._by_block:
             start, end = start // BLOCK_BYTES * BLOCK_BYTES, -(-end // BLOCK_BYTES) * BLOCK_BYTES
             end = min(end, self.shard_bytes(shard))
         if self._flight.is_cached(shard, start, end):
             self._in_cache.add(pair)
             return None
-        return Part(shard, start, end, left, pair)
+        return Part(shard, start, end, None if self._by_block else numbers, pair)
 
     def _start(self, parts: list[Part], *, urgent: bool = False) -> None:
-        if not parts:
-            return
-        self._flight.start(parts, urgent=urgent)
-        with self._lock:
-            for part in parts:
-                starts, others = self._parts.get(part.shard, ([], []))
-                # Samples that were asked for by themselves come behind the piece in which they lie.
-                place = bisect_right(starts, part.start) if part.piece is None else bisect_left(starts, part.start)
-                self._parts[part.shard] = (
-                    [*starts[:place], part.start, *starts[place:]],
-                    [*others[:place], part, *others[place:]],
-                )
-                self._kept += len(part)
-                if part.piece is not None:
-                    self._known[part.piece] = part
-            # What other ranks read of a chunk that they share with this one is never asked for here.
-            for old in list(self._known.values()) if self._kept > self._most_bytes else []:
-                if self._kept <= self._most_bytes or old in parts:
-                    break
-                self._drop(old)
+        if parts:
+            self._flight.start(parts, urgent=urgent)
+            self._shelf.add(parts)
 
-    def _drop(self, part: Part) -> None:
-        """Let go of a part, if that has not been done. Under the lock."""
-        starts, parts = self._parts.get(part.shard, ([], []))
-        if part not in parts:
-            return
-        place = parts.index(part)
-        if len(parts) > 1:
-            self._parts[part.shard] = starts[:place] + starts[place + 1 :], parts[:place] + parts[place + 1 :]
-        else:
-            del self._parts[part.shard]
-        self._kept -= len(part)
-        if part.piece is not None:
-            self._known.pop(part.piece, None)
+    def taken(self, rows: NDArray[np.int64]) -> list[bytes | None]:
+        """As `Reader.taken`."""
+        return self._shelf.take(rows)
+
+    def awaited(self, shard: int, offset: int, size: int) -> bytes | None:
+        """As `Reader.awaited`."""
+        while (found := self._shelf.take_one(shard, offset)) is None:
+            part = self._shelf.find(shard, offset, offset + size)
+            if part is None or part.rows is None:
+                break
+            if self._come(part) is None:
+                self._shelf.drop(part)
+            else:
+                self._shelf.cut(part)
+        return found
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """As `Reader.read`."""
-        stop = offset + size
-        part = self._part(shard, offset, stop)
-        if part is None:
-            return self._now(shard, offset, stop)
-        data = part.data if part.is_done else None
-        if data is None:
-            data = self._come(part)
-        found = self._now(shard, offset, stop) if data is None else bytes(data[offset - part.start : stop - part.start])
-        with self._lock:
-            part.left -= 1
-            if part.left == 0:
-                self._drop(part)
-        return found
+        return self._now(shard, offset, offset + size)
 
     def read_run(self, shard: int, start: int, out: memoryview) -> None:
         """As `Reader.read_run`."""
         stop = start + len(out)
-        part = self._part(shard, start, stop)
+        part = self._shelf.find(shard, start, stop)
         data = None if part is None else self._come(part)
         if part is None or data is None:
             out[:] = self._now(shard, start, stop)
         else:
             out[:] = data[start - part.start : stop - part.start]
         if part is not None and stop == part.stop:
-            with self._lock:
-                self._drop(part)
+            self._shelf.drop(part)
 
     def read_again(self, shard: int, offset: int, size: int) -> bytes | None:
         """The bytes once more, from the server."""
@@ -229,16 +205,6 @@ class RemoteReader(Reader):
         """Whether anybody had to wait for bytes since this was last asked."""
         found, self._has_waited = self._has_waited, False
         return found
-
-    def _part(self, shard: int, start: int, stop: int) -> Part | None:
-        """A part that has a run of bytes, if one was asked for."""
-        starts, parts = self._parts.get(shard, ((), ()))
-        place = bisect_right(starts, start)
-        # Mostly the last one that begins before; but one that was asked for early may lie within a longer one.
-        for part in reversed(parts[:place]):
-            if stop <= part.stop:
-                return part
-        return None
 
     def _come(self, part: Part) -> memoryview | None:
         """A part's bytes, once they are there; ``None`` where they are in the cache."""
@@ -328,4 +294,4 @@ def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, mo
         num_given += 1
         # Those before were not asked for as early as they should be.
         if reader.has_waited() and num_given > 2 * num_ahead:
-            num_ahead = min(num_ahead + 1, most_ahead)
+            num_ahead = min(2 * num_ahead, most_ahead)

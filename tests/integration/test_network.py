@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import pytest
 from pictures import make_dataset
-from remote import batches_of, same_batches, served
+from remote import OPTIONS, batches_of, same_batches, served
 from servers import modes
 from servers.fault import Mix, Rule
 
@@ -86,6 +86,12 @@ def test_a_chunk_is_asked_for_once_and_the_first_batch_by_itself_before(dataset,
     rest = sorted(asked[num_early:])
     assert all(one[0] != other[0] or one[2] <= other[1] for one, other in pairwise(rest))
     assert len(rest) <= -(-240 // 7) + 9
+    # So the first batch comes though nothing else does.
+    with served(dataset, Rule(path=SHARDS, fault=modes.Stall(), skip=num_early)) as server:
+        loader = shardkit.Loader(server.url, **{**OPTIONS, **order}, threads=2, timeout=5, retries=0)
+        batches = loader.batches(epoch)
+        assert next(batches).keys == expected[0][0]
+        batches.close()
 
 
 ONCE = [
