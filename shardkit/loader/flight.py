@@ -14,6 +14,7 @@ from shardkit.storage.attempts import FailedError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from shardkit.loader.parts import PartShelf
     from shardkit.manifest import ShardRow, Split
     from shardkit.storage.cache import Cache
     from shardkit.storage.cache_entry import Entry
@@ -38,12 +39,15 @@ class Flight:
         split: Their rows in the root table.
         cache: Keeps what was fetched, if anything does.
 
+        shelf: Takes what comes.
+
     Attributes:
         abandoned: Whether nobody wants anything any more.
     """
 
-    def __init__(self, store: RemoteStore, split: Split, cache: Cache | None) -> None:
+    def __init__(self, store: RemoteStore, split: Split, cache: Cache | None, shelf: PartShelf) -> None:
         self.abandoned = False
+        self._shelf = shelf
         self._store = store
         self._split = split
         self._cache = cache
@@ -141,7 +145,7 @@ class Flight:
             if entry is not None and await self._into_cache(entry, part, urgent=urgent):
                 part.finish()
             else:
-                part.finish(await self._in_turn(part.shard, part.start, part.stop, urgent=urgent))
+                self._shelf.take_in(part, await self._in_turn(part.shard, part.start, part.stop, urgent=urgent))
         except BaseException as exc:
             part.finish(error=exc)
             if not isinstance(exc, Exception):

@@ -1,7 +1,7 @@
 """Runs of shards that were asked for: on their way, come, cut into samples, and used up.
 
-What has come is cut into samples when the first of them is needed: copied and verified all at once, so that handing one
-out is one look-up, and each is let go of when it is handed out, not when the last of its chunk is.
+What comes is cut into samples at once: copied and verified. So handing one out is one look-up, and each is let go of
+when it is handed out, not when the last of its chunk is.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Part:
         rows: ``(n, 6)`` int64, the samples that are needed of it, columns as in `COLUMNS`; ``None`` where it is read by
             the block.
         piece: Its chunk and shard, where it is the whole of that.
-        data: Its bytes, once it has come; ``None`` where they are in the cache then.
+        data: Its bytes, once it has come and is read by the block.
         is_done: Whether it has come, or never will.
         error: Why it never will.
         request: What it came with.
@@ -122,7 +122,7 @@ class PartShelf:
                     self._pieces.add(part.piece)
 
     def find(self, shard: int, start: int, stop: int) -> Part | None:
-        """A part that has a run of bytes and is not cut, if there is one."""
+        """A part that has a run of bytes, unless samples were made of it."""
         starts, parts = self._parts.get(shard, ((), ()))
         # Mostly the last one that begins before; but one that was asked for early may lie within a longer one.
         for part in reversed(parts[: bisect_right(starts, start)]):
@@ -146,25 +146,27 @@ class PartShelf:
         """Hand out one sample."""
         return self._samples.pop((shard << _OFFSET_BITS) + offset, None)
 
-    def cut(self, part: Part) -> None:
-        """Make samples of a part that has come; those that are damaged are left out."""
+    def take_in(self, part: Part, data: memoryview) -> None:
+        """Finish a part that has come. Samples that are damaged are left out."""
+        if part.rows is None:
+            part.finish(data)
+            return
+        keys = _keys(part.rows)
+        starts = part.rows[:, _OFFSET] - part.start
+        ends = (starts + part.rows[:, _SIZE]).tolist()
+        digests = part.rows[:, _DIGEST].view(np.uint64).tolist()
+        for key, start, end, digest in zip(keys, starts.tolist(), ends, digests, strict=True):
+            sample = bytes(data[start:end])
+            if xxh3_64_intdigest(sample) == digest:
+                self._samples[key] = sample
         with self._lock:
-            if part.rows is None or part.data is None or not self._remove(part):
-                return
-            data, part.data = part.data, None
-            keys = _keys(part.rows)
-            starts = part.rows[:, _OFFSET] - part.start
-            ends = (starts + part.rows[:, _SIZE]).tolist()
-            digests = part.rows[:, _DIGEST].view(np.uint64).tolist()
-            for key, start, end, digest in zip(keys, starts.tolist(), ends, digests, strict=True):
-                sample = bytes(data[start:end])
-                if xxh3_64_intdigest(sample) == digest:
-                    self._samples[key] = sample
+            self._remove(part)
             self._cut.append((part, keys))
             self._tidy()
+        part.finish()
 
     def drop(self, part: Part) -> None:
-        """Let go of a part that is not cut."""
+        """Let go of a part, unless samples were made of it."""
         with self._lock:
             if self._remove(part):
                 self._forget(part)

@@ -76,10 +76,10 @@ class RemoteReader(Reader):
         self._tables = tables
         self._chunk_samples = chunk_samples
         self._by_block = by_block
-        self._flight = Flight(store, split, cache)
         self._in_cache: set[tuple[int, int]] = set()  # pieces that need no fetching
         self._coming: dict[int, Future[bytes | None]] = {}
         self._shelf = PartShelf(most_bytes)
+        self._flight = Flight(store, split, cache, self._shelf)
         # Of the first batch, the rows of each piece that were asked for by themselves.
         self._early: dict[tuple[int, int], list[int]] = {}
         self._has_waited = False
@@ -157,8 +157,8 @@ class RemoteReader(Reader):
 
     def _start(self, parts: list[Part], *, urgent: bool = False) -> None:
         if parts:
-            self._flight.start(parts, urgent=urgent)
             self._shelf.add(parts)
+            self._flight.start(parts, urgent=urgent)
 
     def taken(self, rows: NDArray[np.int64]) -> list[bytes | None]:
         """As `Reader.taken`."""
@@ -170,10 +170,8 @@ class RemoteReader(Reader):
             part = self._shelf.find(shard, offset, offset + size)
             if part is None or part.rows is None:
                 break
-            if self._come(part) is None:
-                self._shelf.drop(part)
-            else:
-                self._shelf.cut(part)
+            self._come(part)
+            self._shelf.drop(part)
         return found
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
@@ -207,7 +205,7 @@ class RemoteReader(Reader):
         return found
 
     def _come(self, part: Part) -> memoryview | None:
-        """A part's bytes, once they are there; ``None`` where they are in the cache."""
+        """Wait for a part: the bytes of one that is read by the block, ``None`` where they are in the cache."""
         while not part.is_done:
             self._has_waited = True
             if not part.wait(_LOOK_AGAIN_S) and (self._flight.abandoned or part.is_called_off):

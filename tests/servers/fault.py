@@ -197,12 +197,14 @@ class FaultServer:
     async def _serve(self, listening: socket.socket) -> None:
         server = await asyncio.start_server(self._accepted, sock=listening, limit=4 * PIECE_BYTES)
         await self._stop.wait()
-        server.close()
-        # Those that asyncio is accepting just now are let in first: called off, they would be left open.
+        # No more are accepted, and those that asyncio is accepting just now are let in: called off, or of a server that
+        # was closed meanwhile, they would be left open.
+        self._loop.remove_reader(listening)
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             for connection in self._connections:
                 connection.cancel()
             await asyncio.wait(others, timeout=0.01)
+        server.close()
         await self._source.close()
         # What was aborted is closed in the loop's next round.
         await asyncio.sleep(0)
