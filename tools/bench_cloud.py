@@ -206,7 +206,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=6_000, help="photographs that are decoded (default 6000)")
-    parser.add_argument("--encoded", type=int, default=24_000, help="those that are not (default 24000, 1 GB)")
+    parser.add_argument("--encoded", type=int, default=48_000, help="those that are not (default 48000, 2 GB)")
     parser.add_argument("--latencies", default="0,20,100", help="ms that each request is late (default 0,20,100)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds (default 3)")
     parser.add_argument("--seconds", type=float, default=5.0, help="measured in each run (default 5)")
@@ -215,6 +215,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smoke test: few pictures, one round")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="for data and results")
     options = parser.parse_args()
+    options.folder = options.folder.resolve()  # servers run in another one
     if options.quick:
         options.pictures = options.encoded = _QUICK_PICTURES
         options.repeats = options.tries = 1
@@ -227,10 +228,9 @@ def parse() -> argparse.Namespace:
 def measure(options: argparse.Namespace, server: SeaweedFS, work: Path) -> tuple[Comparison, CloudResults]:
     """Measure what the command line asks for."""
     rows = chosen(options.only)
-    folder = options.folder.resolve()
     latencies = sorted({0, *map(int, options.latencies.split(","))})
     benches = {
-        count: Bench(folder=folder, counts={"photos": count}, seconds=options.seconds, tries=options.tries)
+        count: Bench(folder=options.folder, counts={"photos": count}, seconds=options.seconds, tries=options.tries)
         for count in (options.pictures, options.encoded)
     }
     with ExitStack() as stack:

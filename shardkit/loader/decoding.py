@@ -120,7 +120,9 @@ class DecodeWork:
             return
         for place, found, (_, offset, size, digest, _, shard) in zip(places, here, numbers.tolist(), strict=True):
             try:
-                data = found or clock.read(self._how.reader, shard, offset, size, digest & _MASK)
+                data = found
+                if data is None:
+                    data = clock.read(self._how.reader, shard, offset, size, digest & _MASK)
                 if self._how.decoder is None:
                     self.images[place] = data
                 else:

@@ -169,7 +169,8 @@ class RemoteReader(Reader):
         while (found := self._shelf.take_one(shard, offset)) is None:
             part = self._shelf.find(shard, offset, offset + size)
             if part is None or part.rows is None:
-                break
+                # It may have come just between the two questions.
+                return self._shelf.take_one(shard, offset)
             self._come(part)
             self._shelf.drop(part)
         return found
@@ -250,7 +251,7 @@ class RemoteReader(Reader):
             return FormatError(exc.what, shard=exc.shard, offset=exc.offset, advice=exc.advice)
         if isinstance(exc, FailedError):
             return self._store.failed(exc, name)
-        return _called_off() if isinstance(exc, CancelledError) else exc
+        return exc if isinstance(exc, Exception) else _called_off()
 
 
 def _called_off() -> StorageError:
