@@ -56,7 +56,6 @@ class Flight:
         self._tasks: set[asyncio.Task[object]] = set()
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._requests = self._bytes = 0
-        self._first = 0  # requests that all others wait for
 
     def cached(self, shard: int, start: int, stop: int) -> bytes | None:
         """Bytes ``start`` to ``stop`` of a shard, where they are in the cache."""
@@ -87,14 +86,9 @@ class Flight:
             except OSError as exc:
                 self._give_up(exc)
 
-    def start(self, parts: Sequence[Part], *, urgent: bool = False) -> None:
-        """Begin to fetch parts, all at once.
-
-        Args:
-            parts: The parts; they are finished as they come.
-            urgent: Whether somebody waits for these: others wait until they have come.
-        """
-        request = self._store.start(self._fetch_all(parts, urgent=urgent))
+    def start(self, parts: Sequence[Part]) -> None:
+        """Begin to fetch parts, all at once; they are finished as they come."""
+        request = self._store.start(self._fetch_all(parts))
         for part in parts:
             part.request = request
 
@@ -120,22 +114,14 @@ class Flight:
             raise part.error
         return part.data
 
-    async def _fetch_all(self, parts: Sequence[Part], *, urgent: bool) -> None:
+    async def _fetch_all(self, parts: Sequence[Part]) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        self._first += len(parts) if urgent else 0
         try:
-            await asyncio.gather(*map(self._fetch_first if urgent else self._fetch, parts))
+            await asyncio.gather(*map(self._fetch, parts))
         finally:
             self._tasks.discard(task)
-
-    async def _fetch_first(self, part: Part) -> None:
-        try:
-            await self._fetch(part, urgent=True)
-        finally:
-            self._first -= 1
-            self._admit()
 
     async def _fetch(self, part: Part, *, urgent: bool = False) -> None:
         if self.abandoned:
@@ -230,8 +216,6 @@ class Flight:
             raise
 
     def _fits(self, num_bytes: int) -> bool:
-        if self._first:
-            return False
         # One that is larger than all the room goes alone.
         return not self._requests or (self._requests < _MOST_REQUESTS and self._bytes + num_bytes <= _MOST_BYTES)
 
@@ -242,10 +226,6 @@ class Flight:
     def _leave(self, num_bytes: int) -> None:
         self._requests -= 1
         self._bytes -= num_bytes
-        self._admit()
-
-    def _admit(self) -> None:
-        """Let those in whose turn it is."""
         while self._waiting and (self._waiting[0][0].done() or self._fits(self._waiting[0][1])):
             turn, size = self._waiting.popleft()
             if not turn.done():

@@ -40,7 +40,6 @@ _OFFSET, _SIZE = COLUMNS.index("offset"), COLUMNS.index("size")
 _GAP_BYTES = 2**16
 _RUN_BYTES = 2**21
 _LOOK_AGAIN_S = 0.2
-_FIRST_AHEAD = 32  # steps, while somebody waits for the first one
 T = TypeVar("T")
 Step = tuple[int, "NDArray[np.int64]"]
 
@@ -92,11 +91,6 @@ class RemoteReader(Reader):
                 if future is not None:
                     self._coming[shard] = future
 
-    def is_expected(self, samples: NDArray[np.int64]) -> bool:
-        """Whether the tables have come that say where samples lie, so that `prepare` waits for nothing."""
-        shards = np.unique(np.searchsorted(self._split.starts, samples, side="right") - 1).tolist()
-        return all(self._coming[shard].done() for shard in shards if shard in self._coming)
-
     def prepare(self, samples: NDArray[np.int64], *, urgent: bool = False) -> None:
         """Begin to fetch samples; waits for tables that say where they lie."""
         shards = np.searchsorted(self._split.starts, samples, side="right") - 1
@@ -111,7 +105,7 @@ class RemoteReader(Reader):
                 strict=True,
             ):
                 self._early.setdefault(pair, []).append(row)
-            self._start(list(self._samples(samples, shards)), urgent=True)
+            self._start(list(self._samples(samples, shards)))
             return
         _, first = np.unique(chunks * len(self._split.shards) + shards, return_index=True)
         first.sort()
@@ -155,10 +149,10 @@ class RemoteReader(Reader):
             return None
         return Part(shard, start, end, None if self._by_block else numbers, pair)
 
-    def _start(self, parts: list[Part], *, urgent: bool = False) -> None:
+    def _start(self, parts: list[Part]) -> None:
         if parts:
             self._shelf.add(parts)
-            self._flight.start(parts, urgent=urgent)
+            self._flight.start(parts)
 
     def taken(self, rows: NDArray[np.int64]) -> list[bytes | None]:
         """As `Reader.taken`."""
@@ -273,21 +267,19 @@ def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, mo
     rest, upcoming = iter(steps), deque[Step]()
     num_given = num_prepared = 0  # the latter of the upcoming ones
     while True:
-        ahead = num_ahead if num_given else min(num_ahead, _FIRST_AHEAD)
-        for step in islice(rest, 2 * ahead + 1 - len(upcoming)):
+        for step in islice(rest, 2 * num_ahead + 1 - len(upcoming)):
             reader.expect(step[1])
             upcoming.append(step)
         if not upcoming:
             return
         if num_given == 0:
-            # Somebody waits for this one: of the others, only what can be said at once.
+            # All else waits until somebody works on this one: it would take what its decoding needs.
             reader.prepare(upcoming[0][1], urgent=True)
             num_prepared = 1
-        for step in islice(upcoming, num_prepared, ahead + 1):
-            if num_given == 0 and not reader.is_expected(step[1]):
-                break
-            reader.prepare(step[1])
-            num_prepared += 1
+        else:
+            for step in islice(upcoming, num_prepared, num_ahead + 1):
+                reader.prepare(step[1])
+                num_prepared += 1
         yield upcoming.popleft()
         num_prepared -= 1
         num_given += 1
