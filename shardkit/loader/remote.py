@@ -6,6 +6,7 @@ samples that it needs are fetched first, neighbours together.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from concurrent.futures import CancelledError
 from itertools import islice
@@ -40,6 +41,7 @@ _OFFSET, _SIZE = COLUMNS.index("offset"), COLUMNS.index("size")
 _GAP_BYTES = 2**16
 _RUN_BYTES = 2**21
 _LOOK_AGAIN_S = 0.2
+_FIRST_AHEAD = 32  # steps, while somebody waits for the first one
 T = TypeVar("T")
 Step = tuple[int, "NDArray[np.int64]"]
 
@@ -82,6 +84,10 @@ class RemoteReader(Reader):
         # Of the first batch, the rows of each piece that were asked for by themselves.
         self._early: dict[tuple[int, int], list[int]] = {}
         self._has_waited = False
+        # Parts that are fetched once so many samples more of the first batch were taken; ``None`` when that is over.
+        self._held: list[Part] | None = None
+        self._until_released = 0
+        self._lock = threading.Lock()
 
     def expect(self, samples: NDArray[np.int64]) -> None:
         """Begin to fetch the tables of shards that samples lie in."""
@@ -91,8 +97,17 @@ class RemoteReader(Reader):
                 if future is not None:
                     self._coming[shard] = future
 
+    def is_expected(self, samples: NDArray[np.int64]) -> bool:
+        """Whether the tables have come that say where samples lie, so that `prepare` waits for nothing."""
+        shards = np.unique(np.searchsorted(self._split.starts, samples, side="right") - 1).tolist()
+        return all(self._coming[shard].done() for shard in shards if shard in self._coming)
+
     def prepare(self, samples: NDArray[np.int64], *, urgent: bool = False) -> None:
-        """Begin to fetch samples; waits for tables that say where they lie."""
+        """Begin to fetch samples; waits for tables that say where they lie.
+
+        What is urgent is fetched alone: what is prepared after it is held until three quarters of it were taken, or
+        until `release`.
+        """
         shards = np.searchsorted(self._split.starts, samples, side="right") - 1
         for shard in np.unique(shards).tolist():
             if (future := self._coming.pop(shard, None)) is not None:
@@ -106,6 +121,7 @@ class RemoteReader(Reader):
             ):
                 self._early.setdefault(pair, []).append(row)
             self._start(list(self._samples(samples, shards)))
+            self._held, self._until_released = [], 3 * len(samples) // 4
             return
         _, first = np.unique(chunks * len(self._split.shards) + shards, return_index=True)
         first.sort()
@@ -152,10 +168,26 @@ class RemoteReader(Reader):
     def _start(self, parts: list[Part]) -> None:
         if parts:
             self._shelf.add(parts)
+            with self._lock:
+                if self._held is not None:
+                    self._held += parts
+                    return
             self._flight.start(parts)
+
+    def release(self) -> None:
+        """Begin to fetch what was held."""
+        with self._lock:
+            held, self._held = self._held, None
+        if held:
+            self._flight.start(held)
 
     def taken(self, rows: NDArray[np.int64]) -> list[bytes | None]:
         """As `Reader.taken`."""
+        if self._held is not None:
+            with self._lock:
+                self._until_released -= len(rows)
+            if self._until_released <= 0:
+                self.release()
         return self._shelf.take(rows)
 
     def awaited(self, shard: int, offset: int, size: int) -> bytes | None:
@@ -273,13 +305,16 @@ def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, mo
         if not upcoming:
             return
         if num_given == 0:
-            # All else waits until somebody works on this one: it would take what its decoding needs.
+            # Fetching all else meanwhile would take the processor from decoding this one.
             reader.prepare(upcoming[0][1], urgent=True)
             num_prepared = 1
         else:
-            for step in islice(upcoming, num_prepared, num_ahead + 1):
-                reader.prepare(step[1])
-                num_prepared += 1
+            reader.release()
+        for step in islice(upcoming, num_prepared, num_ahead + 1 if num_given else min(num_ahead, _FIRST_AHEAD) + 1):
+            if num_given == 0 and not reader.is_expected(step[1]):
+                break
+            reader.prepare(step[1])
+            num_prepared += 1
         yield upcoming.popleft()
         num_prepared -= 1
         num_given += 1
