@@ -38,7 +38,6 @@ class Flight:
         store: Where the shards are.
         split: Their rows in the root table.
         cache: Keeps what was fetched, if anything does.
-
         shelf: Takes what comes.
 
     Attributes:
@@ -102,28 +101,22 @@ class Flight:
             FailedError: They cannot be had.
             FormatError: The shard has another length than it was packed with.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         part = Part(shard, start, stop)
-        try:
-            await self._fetch(part, urgent=True)
-        finally:
-            self._tasks.discard(task)
+        await self._fetch_all([part], urgent=True)
         if part.error is not None:
             raise part.error
         return part.data
 
-    async def _fetch_all(self, parts: Sequence[Part]) -> None:
+    async def _fetch_all(self, parts: Sequence[Part], *, urgent: bool = False) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
-            await asyncio.gather(*map(self._fetch, parts))
+            await asyncio.gather(*(self._fetch(part, urgent=urgent) for part in parts))
         finally:
             self._tasks.discard(task)
 
-    async def _fetch(self, part: Part, *, urgent: bool = False) -> None:
+    async def _fetch(self, part: Part, *, urgent: bool) -> None:
         if self.abandoned:
             raise asyncio.CancelledError
         try:

@@ -91,7 +91,7 @@ class RemoteReader(Reader):
 
     def expect(self, samples: NDArray[np.int64]) -> None:
         """Begin to fetch the tables of shards that samples lie in."""
-        for shard in np.unique(np.searchsorted(self._split.starts, samples, side="right") - 1).tolist():
+        for shard in np.unique(self._shards(samples)).tolist():
             if shard not in self._coming and not self._tables.has(shard):
                 future = self._tables.start(shard)
                 if future is not None:
@@ -99,7 +99,7 @@ class RemoteReader(Reader):
 
     def is_expected(self, samples: NDArray[np.int64]) -> bool:
         """Whether the tables have come that say where samples lie, so that `prepare` waits for nothing."""
-        shards = np.unique(np.searchsorted(self._split.starts, samples, side="right") - 1).tolist()
+        shards = np.unique(self._shards(samples)).tolist()
         return all(self._coming[shard].done() for shard in shards if shard in self._coming)
 
     def prepare(self, samples: NDArray[np.int64], *, urgent: bool = False) -> None:
@@ -108,7 +108,7 @@ class RemoteReader(Reader):
         What is urgent is fetched alone: what is prepared after it is held until three quarters of it were taken, or
         until `release`.
         """
-        shards = np.searchsorted(self._split.starts, samples, side="right") - 1
+        shards = self._shards(samples)
         for shard in np.unique(shards).tolist():
             if (future := self._coming.pop(shard, None)) is not None:
                 self._tables.put(shard, self._wait(future))
@@ -132,6 +132,9 @@ class RemoteReader(Reader):
             if pair not in self._shelf and pair not in self._in_cache
         )
         self._start([part for part in new if part is not None])
+
+    def _shards(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.searchsorted(self._split.starts, samples, side="right") - 1
 
     def _samples(self, samples: NDArray[np.int64], shards: NDArray[np.int64]) -> Iterator[Part]:
         """Samples alone, those of a chunk that lie close to each other together."""
@@ -183,12 +186,18 @@ class RemoteReader(Reader):
 
     def taken(self, rows: NDArray[np.int64]) -> list[bytes | None]:
         """As `Reader.taken`."""
+        found = self._shelf.take(rows)
         if self._held is not None:
-            with self._lock:
-                self._until_released -= len(rows)
-            if self._until_released <= 0:
-                self.release()
-        return self._shelf.take(rows)
+            self._count(len(found) - found.count(None))
+        return found
+
+    def _count(self, num_taken: int) -> None:
+        """Count samples of the first batch that were taken."""
+        with self._lock:
+            self._until_released -= num_taken
+            enough = self._until_released <= 0
+        if enough:
+            self.release()
 
     def awaited(self, shard: int, offset: int, size: int) -> bytes | None:
         """As `Reader.awaited`."""
@@ -199,6 +208,8 @@ class RemoteReader(Reader):
                 return self._shelf.take_one(shard, offset)
             self._come(part)
             self._shelf.drop(part)
+        if self._held is not None:
+            self._count(1)
         return found
 
     def read(self, shard: int, offset: int, size: int) -> bytes:

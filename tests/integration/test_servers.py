@@ -1,5 +1,6 @@
 """Each server does what tests of cloud storage count on: a real client talks to it, straight and by way of faults."""
 
+import os
 import ssl
 import time
 import urllib.request
@@ -187,6 +188,9 @@ class TestStarting:
             pass
 
     def test_one_that_does_not_want_to_end(self, tmp_path):
-        stubborn = "trap '' TERM; touch up; while :; do sleep 0.05; done"
+        stubborn = "trap '' TERM; echo $$ > new; mv new up; while :; do sleep 0.05; done"
         with running(["sh", "-c", stubborn], tmp_path, ready=lambda: (tmp_path / "up").stat(), grace_s=0.1):
-            pass
+            process = int((tmp_path / "up").read_text())
+            os.kill(process, 0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
