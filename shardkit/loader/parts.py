@@ -63,6 +63,13 @@ class Part:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def gives(self, offset: int) -> bool:
+        """Whether what begins there will be had of it: any bytes, or one of its samples."""
+        if self.rows is None:
+            return True
+        place = int(np.searchsorted(self.rows[:, _OFFSET], offset))
+        return place < len(self.rows) and int(self.rows[place, _OFFSET]) == offset
+
     def finish(self, data: memoryview | None = None, error: BaseException | None = None) -> None:
         """Say that it has come, or never will."""
         self.data, self.error = data, error
@@ -122,11 +129,11 @@ class PartShelf:
                     self._pieces.add(part.piece)
 
     def find(self, shard: int, start: int, stop: int) -> Part | None:
-        """A part that has a run of bytes, unless samples were made of it."""
+        """A part that has a run of bytes, or a sample, unless samples were made of it."""
         starts, parts = self._parts.get(shard, ((), ()))
         # Mostly the last one that begins before; but one that was asked for early may lie within a longer one.
         for part in reversed(parts[: bisect_right(starts, start)]):
-            if stop <= part.stop:
+            if stop <= part.stop and part.gives(start):
                 return part
         return None
 

@@ -205,10 +205,12 @@ class RemoteReader(Reader):
             part = self._shelf.find(shard, offset, offset + size)
             if part is None or part.rows is None:
                 # It may have come just between the two questions.
-                return self._shelf.take_one(shard, offset)
+                found = self._shelf.take_one(shard, offset)
+                break
             self._come(part)
             self._shelf.drop(part)
         if self._held is not None:
+            # One that is not here is read now.
             self._count(1)
         return found
 
@@ -244,6 +246,9 @@ class RemoteReader(Reader):
 
     def _come(self, part: Part) -> memoryview | None:
         """Wait for a part: the bytes of one that is read by the block, ``None`` where they are in the cache."""
+        if part.request is None:
+            # Whatever it is held for, somebody needs it now.
+            self.release()
         while not part.is_done:
             self._has_waited = True
             if not part.wait(_LOOK_AGAIN_S) and (self._flight.abandoned or part.is_called_off):

@@ -61,6 +61,21 @@ def test_what_is_damaged_is_left_out(shelf):
     assert shelf.take(rows) == [*SAMPLES[:3], None, *SAMPLES[4:]]
 
 
+def test_a_part_gives_only_the_samples_it_was_asked_for(shelf):
+    rows = rows_of(0)
+    alone, piece = part_of(rows[[1]]), part_of(rows[[0, 2, 3, 4, 5]], (0, 0))
+    shelf.add([alone])
+    shelf.add([piece])
+    start, stop = rows[1, 1:3].cumsum().tolist()
+    assert shelf.find(0, start, stop) is alone
+    shelf.drop(alone)
+    assert shelf.find(0, start, stop) is None
+    assert shelf.find(0, *rows[2, 1:3].cumsum().tolist()) is piece
+    by_block = Part(0, 0, len(SHARD))
+    shelf.add([by_block])
+    assert shelf.find(0, start, stop) is by_block
+
+
 def test_what_is_used_up_is_forgotten(shelf):
     for number in range(20):
         rows = rows_of(number)
