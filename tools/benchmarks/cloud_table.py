@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 __all__ = ["CloudResults", "bars", "markdown", "plot", "proxy_lines"]
 
-_COLUMNS = (
-    "", "images/s, median (range)", "MB/s", "first batch, s (range)", "first epoch, s", "requests an image",
-    "kB an image", "CPU, us an image", "the server's", "memory, MB",
-)  # fmt: skip
-_DECODED = ("of local files", "of local files, but for the server's CPU")
-_ENCODED = tuple(f"of the bare loop, {at_once}" for at_once in AT_ONCE)
+_COLUMNS = {
+    "decoded": (
+        "", "images/s, median (range)", "of local files", "of local files, but for the server's CPU", "MB/s",
+        "first batch, s (range)", "first epoch, s (range)", "requests an image", "kB an image", "CPU, us an image",
+        "the server's", "memory, MB",
+    ),
+    "encoded": (
+        "", "images/s, median (range)", *(f"of the bare loop, {at_once}" for at_once in AT_ONCE), "MB/s",
+        "first batch, s (range)", "requests an image", "kB an image", "CPU, us an image", "the server's", "memory, MB",
+    ),
+}  # fmt: skip
 _ROWS = {row.name: row for row in CLOUD_ROWS}
 _LEAST_OF_LOCAL, _LEAST_OF_BARE, _MOST_FIRST_S = 0.9, 0.9, 1.0
 
@@ -34,12 +39,12 @@ class CloudResults:
 
     Attributes:
         by_latency: Speeds.
-        epochs: One whole first epoch of each row: its seconds, and what went over the network.
+        counted: What went over the network in one whole first epoch of each row.
         through: The bare loop through the proxy without latency.
     """
 
     by_latency: dict[int, Results] = field(default_factory=dict)
-    epochs: dict[int, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    counted: dict[str, dict[str, int]] = field(default_factory=dict)
     through: Results = field(default_factory=Results)
 
     def of_local(self, latency: int, row: CloudRow, *, set_aside: bool) -> float | None:
@@ -67,13 +72,12 @@ def _rate(found: dict[str, Any], set_aside: bool) -> float:
 def markdown(results: CloudResults) -> Iterator[str]:
     """The lines of the tables."""
     for latency, found in results.by_latency.items():
-        for content, columns in (("decoded", _DECODED), ("encoded", _ENCODED)):
+        for content, headings in _COLUMNS.items():
             rows = [row for row in CLOUD_ROWS if row.name in {*found.warm, *found.errors} and row.content == content]
             if not rows:
                 continue
             what = "Decoded to 224x224" if content == "decoded" else "Encoded samples, not decoded"
             yield from ("", f"### {what}, {latency} ms more for each request", "")
-            headings = (*_COLUMNS[:2], *columns, *_COLUMNS[2:])
             yield from (f"| {' | '.join(headings)} |", "|---|" + "---:|" * (len(headings) - 1))
             for row in rows:
                 yield f"| {' | '.join(_cells(results, latency, row))} |"
@@ -85,7 +89,7 @@ def _cells(results: CloudResults, latency: int, row: CloudRow) -> Iterator[str]:
     yield row.title
     if not rates:
         yield f"not there: {found.errors.get(row.name, 'not measured')}".replace("|", "/")
-        yield from ("",) * 10
+        yield from ("",) * (len(_COLUMNS[row.content]) - 2)
         return
     yield f"{median(rates):,.0f} ({min(rates):,.0f} - {max(rates):,.0f})"
     if row.content == "decoded":
@@ -93,21 +97,25 @@ def _cells(results: CloudResults, latency: int, row: CloudRow) -> Iterator[str]:
     else:
         ratios = [found.ratio(row, _ROWS[f"bare-{at_once}"]) for at_once in AT_ONCE]
     yield from ("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
-    epoch = results.epochs.get(latency, {}).get(row.name, {})
-    num_samples = epoch.get("num_samples", 1)
-    yield f"{median(rates) * epoch['reply_bytes'] / num_samples / 1e6:,.0f}" if "reply_bytes" in epoch else ""
+    counted = results.counted.get(row.name)
+    requests, num_bytes = (
+        (counted[name] / counted["num_samples"] for name in ("requests", "reply_bytes")) if counted else (None, None)
+    )
+    yield "" if num_bytes is None else f"{median(rates) * num_bytes / 1e6:,.0f}"
     is_bare = row.peer == "bare_ranges"
     yield "" if is_bare else _with_range(found.values(row, "first_s"))
-    yield f"{epoch['epoch_s']:.1f}" if epoch else ""
-    yield f"{epoch['requests'] / num_samples:.4f}" if "requests" in epoch else ""
-    yield f"{epoch['reply_bytes'] / num_samples / 1e3:.1f}" if "reply_bytes" in epoch else ""
+    if row.content == "decoded":
+        yield _with_range(found.values(row, "epoch_s"), 1)
+    yield "" if requests is None else f"{requests:.4f}"
+    yield "" if num_bytes is None else f"{num_bytes / 1e3:.1f}"
     for name in ("cpu_s", "servers_cpu_s"):
         yield f"{median(found.values(row, name)) * 1e6:,.0f}"
     yield f"{median(found.values(row, 'pss_peak_bytes')) / 1e6:,.0f}"
 
 
-def _with_range(values: list[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} - {max(values):.2f})"
+def _with_range(values: list[float], places: int = 2) -> str:
+    middle, least, most = (f"{value:.{places}f}" for value in (median(values), min(values), max(values)))
+    return f"{middle} ({least} - {most})"
 
 
 def bars(results: CloudResults) -> Iterator[str]:
@@ -138,10 +146,10 @@ def proxy_lines(results: CloudResults) -> Iterator[str]:
     for at_once in AT_ONCE:
         row = _ROWS[f"bare-{at_once}"]
         through = calm(results.through.warm.get(row.name, []))
-        epoch = results.epochs.get(0, {}).get(row.name)
-        if not through or not epoch:
+        counted = results.counted.get(row.name)
+        if not through or not counted:
             continue
-        mb = epoch["reply_bytes"] / epoch["num_samples"] / 1e6
+        mb = counted["reply_bytes"] / counted["num_samples"] / 1e6
         rates = [f"{median(found['rate'] for found in through) * mb:,.0f} MB/s"]
         if direct.values(row, "rate"):
             rates.append(f"{median(direct.values(row, 'rate')) * mb:,.0f} MB/s straight from the server")

@@ -52,12 +52,14 @@ class Speed:
     """What was measured.
 
     Attributes:
+        num_samples: Samples that were measured.
         rate: Samples a second.
         cpu_s: Seconds of processor time a sample took, over all processes of the session.
         servers_cpu_s: The same of the servers, if there are any, that samples come from.
         others: The part of the machine's processor time that went to other processes meanwhile, 0 to 1.
     """
 
+    num_samples: int
     rate: float
     cpu_s: float
     servers_cpu_s: float
@@ -110,30 +112,40 @@ def throughput(
         raise ValueError("an epoch is too short to be measured: take more pictures")
     others = max(0.0, busy - mine - served) / (measured * len(os.sched_getaffinity(0)))
     return Speed(
-        rate=num_samples / measured, cpu_s=mine / num_samples, servers_cpu_s=served / num_samples, others=others
+        num_samples=num_samples,
+        rate=num_samples / measured,
+        cpu_s=mine / num_samples,
+        servers_cpu_s=served / num_samples,
+        others=others,
     )
 
 
-def whole_epochs(batches: Iterable[Any], seconds: float, servers: Sequence[int] = ()) -> Speed:
-    """Speed over whole epochs, their starts and ends included, until so many seconds are measured.
+def whole_epochs(epochs: Iterable[Iterable[Any]], seconds: float, servers: Sequence[int] = ()) -> Speed:
+    """Speed over epochs from end to end, until so many seconds are measured.
 
-    Where nothing is decoded, what is fetched ahead during an epoch's start would make the rest look faster than it is.
+    Of a short stretch, what was fetched ahead before it, or is fetched ahead during it, would make up a large part.
 
     Args:
-        batches: Each iteration is an epoch.
+        epochs: One iteration of each.
         seconds: How long to measure at least.
         servers: The sessions of the servers that samples come from.
     """
     num_samples, measured = 0, 0.0
     before = _cpu_s(servers)
     start = time.perf_counter()
-    while measured < seconds:
-        num_samples += sum(len(batch[0]) for batch in batches)
+    for epoch in epochs:
+        num_samples += sum(len(batch[0]) for batch in epoch)
         measured = time.perf_counter() - start
+        if measured >= seconds:
+            break
     mine, served, busy = (now - then for now, then in zip(_cpu_s(servers), before, strict=True))
     others = max(0.0, busy - mine - served) / (measured * len(os.sched_getaffinity(0)))
     return Speed(
-        rate=num_samples / measured, cpu_s=mine / num_samples, servers_cpu_s=served / num_samples, others=others
+        num_samples=num_samples,
+        rate=num_samples / measured,
+        cpu_s=mine / num_samples,
+        servers_cpu_s=served / num_samples,
+        others=others,
     )
 
 

@@ -126,12 +126,19 @@ class Bench:
         return {**found, "pss_peak_bytes": peak, "cold": how}
 
     def run_calm(
-        self, row: Row, *, cold: bool = False, folder: Path | None = None, options: tuple[str, ...] = ()
+        self,
+        row: Row,
+        task: str = "speed",
+        *,
+        cold: bool = False,
+        folder: Path | None = None,
+        options: tuple[str, ...] = (),
     ) -> dict[str, Any]:
         """A measurement of speed; where other processes took much of the machine meanwhile, the calmest of a few.
 
         Args:
             row: The row.
+            task: ``"speed"``, or ``"epoch"``, which has the first epoch's.
             cold: Whether the data set is to be read from the disk.
             folder: The data set, where it is not the row's usual one.
             options: More arguments of `benchmarks.run`.
@@ -142,12 +149,12 @@ class Bench:
         Raises:
             RowError: It failed.
         """
-        found = self.run(row, "speed", cold=cold, folder=folder, options=options)
+        found = self.run(row, task, cold=cold, folder=folder, options=options)
         for _ in range(self.tries - 1):
             if found["others"] <= MOST_OTHERS:
                 break
             say(f"{row.name}: others took {found['others']:.0%} of the processor time: once more")
-            again = self.run(row, "speed", cold=cold, folder=folder, options=options)
+            again = self.run(row, task, cold=cold, folder=folder, options=options)
             found = min(found, again, key=lambda one: float(one["others"]))
         return found
 

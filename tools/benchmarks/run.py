@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +21,7 @@ from benchmarks.rows import ROWS, Row
 from benchmarks.settings import BATCH_SIZE, Peer, Remote, Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _DISTRIBUTIONS = {
     "bare": ("numpy", "simplejpeg", "opencv-python-headless"),
@@ -90,11 +91,11 @@ def measure(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]
         if options.whole_epochs:
             for _ in rest:
                 pass
-            found |= asdict(whole_epochs(batches, options.seconds, options.server))
+            found |= asdict(whole_epochs(repeat(batches), options.seconds, options.server))
         else:
             found |= asdict(throughput(batches, rest, options.seconds, options.epochs, options.server))
     elif options.task == "epoch":
-        found |= whole_epoch(rest, first_s)
+        found |= first_epoch(rest, first_s, options.server)
     elif options.task == "device":
         found["waited"] = waiting(batches, rest, options.seconds, options.step_s)
     elif options.task == "memory":
@@ -102,11 +103,11 @@ def measure(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]
     return found
 
 
-def whole_epoch(rest: Iterator[Any], first_s: float) -> dict[str, Any]:
-    """Seconds from making the loader to the end of its first epoch, and how many samples that had."""
-    start = time.perf_counter()
-    num_samples = BATCH_SIZE + sum(len(batch[0]) for batch in rest)
-    return {"epoch_s": first_s + time.perf_counter() - start, "num_samples": num_samples}
+def first_epoch(rest: Iterator[Any], first_s: float, servers: Sequence[int]) -> dict[str, Any]:
+    """The speed behind its first batch, seconds from making the loader to its end, and how many samples it had."""
+    speed = whole_epochs([rest], 0, servers)
+    seconds = first_s + speed.num_samples / speed.rate
+    return {**asdict(speed), "epoch_s": seconds, "num_samples": BATCH_SIZE + speed.num_samples}
 
 
 def memory(batches: Iterable[Any], first_epoch: Iterator[Any], epochs: int) -> list[int]:
