@@ -136,8 +136,8 @@ class Comparison:
         results.counted[row.name] = {"num_samples": epoch["num_samples"], **proxy.passed()}
 
 
-def compare(comparison: Comparison, rows: list[CloudRow], repeats: int) -> CloudResults:
-    """Measure the rows, round by round."""
+def compare(comparison: Comparison, rows: list[CloudRow], repeats: int) -> Iterator[CloudResults]:
+    """Measure the rows, round by round: what is known after each part of a round."""
     results = CloudResults(by_latency={latency: Results() for latency in comparison.proxies})
     for row in rows:
         try:
@@ -158,7 +158,7 @@ def compare(comparison: Comparison, rows: list[CloudRow], repeats: int) -> Cloud
                     comparison.speed(row, proxy.port, results.through)
                 if number == 0 and not latency:
                     comparison.count(row, results)
-    return results
+            yield results
 
 
 def report(comparison: Comparison, results: CloudResults, repeats: int) -> Iterator[str]:
@@ -226,8 +226,8 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def measure(options: argparse.Namespace, server: SeaweedFS, work: Path) -> tuple[Comparison, CloudResults]:
-    """Measure what the command line asks for."""
+def measure(options: argparse.Namespace, server: SeaweedFS, work: Path) -> None:
+    """Measure what the command line asks for, and write down what is known so far."""
     rows = chosen(options.only)
     latencies = sorted({0, *map(int, options.latencies.split(","))})
     benches = {
@@ -242,7 +242,11 @@ def measure(options: argparse.Namespace, server: SeaweedFS, work: Path) -> tuple
             proxies={ms: stack.enter_context(Proxy(server.port, ms / 1000)) for ms in latencies},
             work=work,
         )
-        return comparison, compare(comparison, rows, options.repeats)
+        for results in compare(comparison, rows, options.repeats):
+            text = "\n".join(report(comparison, results, options.repeats))
+            (options.folder / "cloud.md").write_text(text + "\n")
+            (options.folder / "cloud.json").write_text(json.dumps(asdict(results), indent=1))
+            plot(results, options.folder / "cloud.png")
 
 
 def main() -> None:
@@ -253,12 +257,8 @@ def main() -> None:
         for part in ("server", "work"):
             Path(name, part).mkdir()
         with seaweedfs(Path(name, "server")) as server:
-            comparison, results = measure(options, server, Path(name, "work"))
-    text = "\n".join(report(comparison, results, options.repeats))
-    (options.folder / "cloud.md").write_text(text + "\n")
-    (options.folder / "cloud.json").write_text(json.dumps(asdict(results), indent=1))
-    plot(results, options.folder / "cloud.png")
-    print(text)
+            measure(options, server, Path(name, "work"))
+    print((options.folder / "cloud.md").read_text(), end="")
 
 
 if __name__ == "__main__":
