@@ -342,3 +342,22 @@ def test_leaving_ends_everything_though_the_server_hangs(dataset, end):
         while threading.active_count() > before + 1 and time.monotonic() - started < 30:
             time.sleep(0.02)
         assert time.monotonic() - started < 30
+
+
+def test_whoever_needs_what_is_held_has_it_fetched(dataset):
+    with served(dataset) as server:
+        loader = shardkit.Loader(server.url, batch_size=8, decode=False)
+        reader = loader._pipeline._reader()
+        samples = np.arange(16)
+        reader.expect(samples)
+        reader.prepare(samples[:8], urgent=True)
+        reader.prepare(samples[8:])
+        _, offset, size, *_ = loader._pipeline.tables.numbers(0)[12].tolist()
+        timer = threading.Timer(20, reader.abandon)
+        timer.start()
+        try:
+            assert len(reader.awaited(0, offset, size)) == size
+        finally:
+            timer.cancel()
+            reader.abandon()
+            reader.close()
