@@ -204,8 +204,8 @@ def chosen(names: str | None) -> list[CloudRow]:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=16_000, help="photographs that are decoded (default 16000)")
-    parser.add_argument("--encoded", type=int, default=48_000, help="those that are not (default 48000, 2 GB)")
+    parser.add_argument("--pictures", type=int, default=32_000, help="photographs that are decoded (default 32000)")
+    parser.add_argument("--encoded", type=int, default=32_000, help="those that are not (default 32000)")
     parser.add_argument("--latencies", default="0,20,100", help="ms that each request is late (default 0,20,100)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds (default 3)")
     parser.add_argument(

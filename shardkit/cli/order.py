@@ -27,7 +27,7 @@ BatchSize = Annotated[int, typer.Option("--batch-size", metavar="N", help="Sampl
 Shuffle = Annotated[str, typer.Option("--shuffle", metavar="yes|no|global", help="As the loader's `shuffle`.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the shuffle.")]
 Buffer = Annotated[str, typer.Option("--shuffle-buffer", metavar="SIZE", help="A size, or a number of samples.")]
-Chunk = Annotated[str, typer.Option("--chunk-size", metavar="SIZE", help="A size, or a number of samples.")]
+Chunk = Annotated[str, typer.Option("--chunk-size", metavar="SIZE", help="auto, a size, or a number of samples.")]
 Lanes = Annotated[int, typer.Option("--lanes", metavar="N", help="As the loader's `lanes`.")]
 WorldSize = Annotated[int, typer.Option("--world-size", metavar="N", help="How many ranks share a batch.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -43,7 +43,7 @@ def explain(
     shuffle: Shuffle = "yes",
     seed: Seed = 0,
     shuffle_buffer: Buffer = "256MB",
-    chunk_size: Chunk = "2MB",
+    chunk_size: Chunk = "auto",
     lanes: Lanes = 16,
     world_size: WorldSize = 1,
     as_json: AsJson = False,
@@ -89,7 +89,7 @@ def find(
     shuffle: Shuffle = "yes",
     seed: Seed = 0,
     shuffle_buffer: Buffer = "256MB",
-    chunk_size: Chunk = "2MB",
+    chunk_size: Chunk = "auto",
     lanes: Lanes = 16,
     world_size: WorldSize = 1,
     as_json: AsJson = False,
@@ -155,7 +155,8 @@ def _numbers(
         batch_size=batch_size, shuffle=choices[shuffle], seed=seed, lanes=lanes,
         shuffle_buffer=_size(shuffle_buffer), chunk_size=_size(chunk_size),
     )  # fmt: skip
-    return config.numbers(split, dataset.manifest.fingerprint)
+    manifest = dataset.manifest
+    return config.numbers(split, manifest.fingerprint, packed_shuffled=manifest.packed_shuffled)
 
 
 def _size(text: str) -> int | str:

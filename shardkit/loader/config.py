@@ -49,6 +49,12 @@ Config = TypeVar("Config", "OrderConfig", "DecodeConfig", "RuntimeConfig", "Stor
 # The first samples of a lane may move only this far, so that the first batch of an epoch needs few reads.
 FIRST_SPAN = 16
 
+# Of ``chunk_size="auto"``. Where samples lie as they were found, in classes, small chunks mix them. Where packing has
+# shuffled them, chunks need not: in large ones a server has a quarter of the requests and half of the work for a byte.
+# But each lane has two at least, so that small data sets are mixed anew in each epoch.
+_CHUNK_BYTES = 2_000_000
+_SHUFFLED_CHUNK_BYTES = 8_000_000
+
 _USUAL_SIZE = (256, 256)
 
 
@@ -93,7 +99,8 @@ class OrderConfig:
             whole split, which reads each sample on its own.
         seed: Of the shuffle, 0 to 2**64 - 1.
         shuffle_buffer: How much is held to draw from, over all ranks: text for bytes, a number for samples.
-        chunk_size: What is read in one go: text for bytes, a number for samples.
+        chunk_size: What is read in one go: text for bytes, a number for samples; ``"auto"`` for 2 MB, and up to 8 MB
+            where samples were shuffled when they were packed.
         lanes: Parts of the order that take turns; ranks read disjoint chunks where their number divides it.
         drop_remainder: Whether a short last batch is left out; exactly when shuffling without it.
     """
@@ -102,7 +109,7 @@ class OrderConfig:
     shuffle: bool | Literal["global"] = False
     seed: int = 0
     shuffle_buffer: int | str = "256MB"
-    chunk_size: int | str = "2MB"
+    chunk_size: int | str = "auto"
     lanes: int = 16
     drop_remainder: bool | None = None
 
@@ -116,12 +123,13 @@ class OrderConfig:
             if not isinstance(getattr(self, name), str):
                 whole_number(name, getattr(self, name), 1)
 
-    def numbers(self, split: Split, fingerprint: str) -> OrderNumbers:
+    def numbers(self, split: Split, fingerprint: str, *, packed_shuffled: bool = False) -> OrderNumbers:
         """The order of one split as numbers, in integer arithmetic, so that they are the same on any machine.
 
         Args:
             split: The split.
             fingerprint: The data set's fingerprint.
+            packed_shuffled: Whether samples were shuffled when they were packed.
 
         Returns:
             The numbers.
@@ -132,7 +140,11 @@ class OrderConfig:
         samples, size = split.num_samples, split.num_bytes
         if samples == 0:
             raise ConfigError(f"split {split.name} has no samples", setting="split", value=split.name)
-        chunk = _in_bytes(self.chunk_size, "chunk_size", samples, size)
+        if self.chunk_size == "auto":
+            largest = _SHUFFLED_CHUNK_BYTES if packed_shuffled else _CHUNK_BYTES
+            chunk = max(_CHUNK_BYTES, min(size // (2 * self.lanes), largest))
+        else:
+            chunk = _in_bytes(self.chunk_size, "chunk_size", samples, size)
         buffer = _in_bytes(self.shuffle_buffer, "shuffle_buffer", samples, size)
         # What is not needed to hold one chunk a lane is free to move samples in; at least half of it is.
         free = max(buffer, 2 * (buffer - self.lanes * chunk))

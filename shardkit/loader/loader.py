@@ -46,7 +46,7 @@ class Loader:
         options: Keywords, see `OrderConfig`, `DecodeConfig`, `RuntimeConfig` and `Share` for what each means:
 
             order: ``batch_size=32`` (over all ranks), ``shuffle=False`` (``True``, ``"global"``), ``seed=0``,
-            ``shuffle_buffer="256MB"``, ``chunk_size="2MB"``, ``lanes=16``, ``drop_remainder=None`` (drop exactly when
+            ``shuffle_buffer="256MB"``, ``chunk_size="auto"``, ``lanes=16``, ``drop_remainder=None`` (drop exactly when
             shuffling).
 
             content: ``image_size=(256, 256)`` and ``color_mode="rgb"``, or as arrays are kept, ``label_mode="int"``,
@@ -88,7 +88,9 @@ class Loader:
             raise ConfigError(f"Loader has no setting {', '.join(options)}", advice=f"It has: {known}")
         self._dataset = open_dataset(url, self._storage)
         self._split = self._dataset.split(split)
-        self._order = order.numbers(self._split, self.manifest.fingerprint)
+        self._order = order.numbers(
+            self._split, self.manifest.fingerprint, packed_shuffled=self.manifest.packed_shuffled
+        )
         self._pipeline = self._make_pipeline()
         self._next = self._handed_out = Position(0, 0)
         self._handover: Handover | None = None

@@ -51,7 +51,8 @@ _LEAST_CHUNK_BLOCKS = 4
 # Enough that handing over from thread to thread is little beside copying them.
 _GROUP_SAMPLES = 4096
 
-# What reading from a server has on its way: at first, and at most where that is too late again and again.
+# What reading from a server has on its way: at first, and at most where that is too late again and again, or where
+# nothing is decoded, so that it is always too late.
 _AHEAD_BYTES = 64 * 2**20
 _MOST_AHEAD_BYTES = 192 * 2**20
 _MOST_STEPS_AHEAD = 4096
@@ -197,9 +198,9 @@ class Pipeline:
         step_bytes = max(self.split.num_bytes * share.length(self.order, 0) // self.order.num_samples, 1)
         ahead, most = (
             min(max(num_bytes // step_bytes, self._batches_alive), _MOST_STEPS_AHEAD)
-            for num_bytes in (_AHEAD_BYTES, _MOST_AHEAD_BYTES)
+            for num_bytes in (_AHEAD_BYTES if self.decoder is not None else _MOST_AHEAD_BYTES, _MOST_AHEAD_BYTES)
         )
-        return looked_ahead(steps, reader, ahead, most)
+        return looked_ahead(steps, reader, ahead, most, holds=self.decoder is not None)
 
     def _grouped(self, steps: Iterator[Step]) -> Iterator[list[Step]]:
         """Steps that are worked on together: more and more of them, so that the first batch is quick."""

@@ -103,11 +103,7 @@ class RemoteReader(Reader):
         return all(self._coming[shard].done() for shard in shards if shard in self._coming)
 
     def prepare(self, samples: NDArray[np.int64], *, urgent: bool = False) -> None:
-        """Begin to fetch samples; waits for tables that say where they lie.
-
-        What is urgent is fetched alone: what is prepared after it is held until three quarters of it were taken, or
-        until `release`.
-        """
+        """Begin to fetch samples; waits for tables that say where they lie. Of urgent ones nothing else is fetched."""
         shards = self._shards(samples)
         for shard in np.unique(shards).tolist():
             if (future := self._coming.pop(shard, None)) is not None:
@@ -121,7 +117,6 @@ class RemoteReader(Reader):
             ):
                 self._early.setdefault(pair, []).append(row)
             self._start(list(self._samples(samples, shards)))
-            self._held, self._until_released = [], 3 * len(samples) // 4
             return
         _, first = np.unique(chunks * len(self._split.shards) + shards, return_index=True)
         first.sort()
@@ -176,6 +171,10 @@ class RemoteReader(Reader):
                     self._held += parts
                     return
             self._flight.start(parts)
+
+    def hold(self, num_samples: int) -> None:
+        """Fetch what is prepared from here on only when three quarters of so many samples were taken, or `release`."""
+        self._held, self._until_released = [], 3 * num_samples // 4
 
     def release(self) -> None:
         """Begin to fetch what was held."""
@@ -300,7 +299,9 @@ def _called_off() -> StorageError:
     return StorageError("called off", operation="read")
 
 
-def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, most_ahead: int) -> Iterator[Step]:
+def looked_ahead(
+    steps: Iterable[Step], reader: RemoteReader, num_ahead: int, most_ahead: int, *, holds: bool
+) -> Iterator[Step]:
     """Steps in their order, of which a reader hears some steps before: more and more, as long as that is too late.
 
     Args:
@@ -308,6 +309,7 @@ def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, mo
         reader: The reader.
         num_ahead: How many steps before it may fetch samples, at first; what says where they lie, twice as many.
         most_ahead: How many at most.
+        holds: Whether nothing but the first one is fetched until most of it was taken.
 
     Yields:
         The same.
@@ -321,9 +323,11 @@ def looked_ahead(steps: Iterable[Step], reader: RemoteReader, num_ahead: int, mo
         if not upcoming:
             return
         if num_given == 0:
-            # Fetching all else meanwhile would take the processor from decoding this one.
             reader.prepare(upcoming[0][1], urgent=True)
             num_prepared = 1
+            if holds:
+                # Fetching all else meanwhile would take the processor from decoding this one.
+                reader.hold(len(upcoming[0][1]))
         else:
             reader.release()
         for step in islice(upcoming, num_prepared, num_ahead + 1 if num_given else min(num_ahead, _FIRST_AHEAD) + 1):

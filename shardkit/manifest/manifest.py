@@ -81,6 +81,11 @@ class Manifest:
     splits: Mapping[str, SplitInfo]
     packed: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def packed_shuffled(self) -> bool:
+        """Whether samples were shuffled over their whole split when they were packed."""
+        return self.packed.get("shuffle") is True
+
     def digest(self) -> str:
         """xxh3_128 over what the data set means, ``packed`` left out, as 32 hexadecimal digits."""
         value = {"format_major": int(self.format_version.partition(".")[0]), **self._meaning()}

@@ -351,6 +351,7 @@ def test_whoever_needs_what_is_held_has_it_fetched(dataset):
         samples = np.arange(16)
         reader.expect(samples)
         reader.prepare(samples[:8], urgent=True)
+        reader.hold(8)
         reader.prepare(samples[8:])
         _, offset, size, *_ = loader._pipeline.tables.numbers(0)[12].tolist()
         timer = threading.Timer(20, reader.abandon)

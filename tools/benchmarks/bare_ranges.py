@@ -1,7 +1,7 @@
 """The limit of loading from a bucket: obstore's ranged requests for all bytes of the shards, and nothing else.
 
 The ranges are those of shardkit's chunks, in random order; for the variants that end in ``even``, whole multiples of
-2 MiB, which cost some servers less.
+8 MiB, which cost some servers less.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RESUMES = False
 
 Range = tuple[str, int, int]
 
-_RANGE_BYTES = 2 * 2**20  # as shardkit's chunks
+_RANGE_BYTES = 8 * 2**20  # as shardkit's chunks
 
 
 def prepare(data: Data, folder: Path) -> Path:  # noqa: ARG001

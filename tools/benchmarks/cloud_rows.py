@@ -11,8 +11,9 @@ __all__ = ["AT_ONCE", "CLOUD_ROWS", "CloudRow", "Form"]
 
 Form = Literal["shardkit_", "mosaic", "litdata_"]
 
-# What 192 MiB in chunks of 2 MB come to, which shardkit has on their way at most, and the 64 MiB that it begins with.
-AT_ONCE = (96, 32)
+# What 192 MiB in chunks of 8 MB come to, which shardkit has on their way where nothing is decoded, and the 64 MiB that
+# it begins with where something is.
+AT_ONCE = (25, 8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +55,8 @@ CLOUD_ROWS: tuple[CloudRow, ...] = (
                  content="encoded", resize="none", variant=str(at_once))
         for at_once in AT_ONCE
     ),
-    CloudRow(name="bare-even", title="the bare loop, 96 at once, ranges of 2 MiB that begin at multiples of it",
-             peer="bare_ranges", content="encoded", resize="none", variant="96 even"),
+    CloudRow(name="bare-even", title="the bare loop, 25 at once, ranges of 8 MiB that begin at multiples of it",
+             peer="bare_ranges", content="encoded", resize="none", variant="25 even"),
     CloudRow(name="encoded-bucket", title="**shardkit**, decode=False", peer="shardkit_", content="encoded",
              resize="none"),
 )  # fmt: skip
