@@ -58,6 +58,24 @@ def test_it_ends_when_there_is_nothing_to_do_and_starts_again(thread, ended, mon
     assert len(ended) == 3
 
 
+def test_it_stays_while_there_is_something_to_do_now_and_then(thread, ended, monkeypatch):
+    monkeypatch.setattr(io_thread, "_IDLE_S", 0.3)
+    thread.run(answer(0))
+    (first,) = io_threads()
+    until = time.monotonic() + 1.5
+    number = 0
+    while time.monotonic() < until:
+        asked = time.monotonic()
+        assert thread.run(answer(number, 0.02)) == number
+        time.sleep(0.03)
+        if time.monotonic() - asked > 0.25:
+            pytest.skip("the machine is too busy to tell")
+        number += 1
+    # Nothing was running most of the time that a timer ended, but there was something since it had begun.
+    assert io_threads() == [first]
+    assert not ended
+
+
 def test_many_at_once(thread):
     started = time.monotonic()
     futures = [thread.submit(answer(number, 0.2)) for number in range(200)]
