@@ -1,21 +1,28 @@
 """The limit of loading from a bucket: obstore's ranged requests for all bytes of the shards, and nothing else.
 
 The ranges are those of shardkit's chunks, in random order; for the variants that end in ``even``, whole multiples of
-8 MiB, which cost some servers less.
+8 MiB, which cost some servers less. Those that end in ``cut`` copy each sample out of what comes and verify it; those
+that end in ``decode`` decode it too, in a thread a core: what every loader has to do, without order and batches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import obstore
+from xxhash import xxh3_64_intdigest
 
 import shardkit
 from benchmarks.remote_shards import open_bucket, shards
-from benchmarks.settings import BATCH_SIZE
+from benchmarks.settings import BATCH_SIZE, IMAGE_SIZE
+from shardkit.codecs.image import ImageDecoder
+from shardkit.codecs.scratch import Scratch
 from shardkit.manifest import open_dataset
 from shardkit.storage import StoreOptions
 
@@ -28,7 +35,18 @@ if TYPE_CHECKING:
 
 RESUMES = False
 
-Range = tuple[str, int, int]
+Sample = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bytes ``start`` to ``stop`` of a shard, and the samples in them: offset from the start, size, digest."""
+
+    name: str
+    start: int
+    stop: int
+    samples: tuple[Sample, ...] = ()
+
 
 _RANGE_BYTES = 8 * 2**20  # as shardkit's chunks
 
@@ -39,14 +57,14 @@ def prepare(data: Data, folder: Path) -> Path:  # noqa: ARG001
 
 
 def batches(folder: Path, settings: Settings) -> _BareRanges:  # noqa: ARG001
-    """The loop; ``variant`` says how many requests are on their way at once."""
+    """The loop; ``variant`` says how many requests are on their way at once, and what is done with what comes."""
     return _BareRanges(settings)
 
 
 def even_ranges(remote: Remote) -> list[Range]:
-    """The shards' bytes by whole multiples of 2 MiB."""
+    """The shards' bytes by whole multiples of 8 MiB."""
     return [
-        (name, start, min(start + _RANGE_BYTES, size))
+        Range(name, start, min(start + _RANGE_BYTES, size))
         for name, size in shards(remote)
         for start in range(0, size, _RANGE_BYTES)
     ]
@@ -63,9 +81,39 @@ def chunk_ranges(remote: Remote) -> list[Range]:
     for row, first in zip(split.shards, split.starts.tolist(), strict=False):
         image = dataset.sample_table(row).fields["image"]
         chunks = np.arange(first, first + len(image.offset)) // chunk_samples
-        starts = np.flatnonzero(np.diff(chunks, prepend=-1))
-        stops = (image.offset + image.size)[np.append(starts[1:], len(chunks)) - 1]
-        found += [(row.name, *ends) for ends in zip(image.offset[starts].tolist(), stops.tolist(), strict=True)]
+        places = np.flatnonzero(np.diff(chunks, prepend=-1)).tolist()
+        columns = (image.offset.tolist(), image.size.tolist(), image.xxh3_64.tolist())
+        for place, after in zip(places, [*places[1:], len(chunks)], strict=True):
+            samples = list(zip(*(column[place:after] for column in columns), strict=True))
+            start, stop = samples[0][0], sum(samples[-1][:2])
+            cut = tuple((offset - start, size, digest) for offset, size, digest in samples)
+            found.append(Range(row.name, start, stop, cut))
+    return found
+
+
+class _Decode:
+    """Cuts, verifies and decodes what has come, each thread into the same memory again and again."""
+
+    def __init__(self, settings: Settings, most_samples: int) -> None:
+        self._decoder = ImageDecoder(image_size=IMAGE_SIZE, antialias=settings.antialias)
+        self._shape = (most_samples, *IMAGE_SIZE, 3)
+        self._kept = threading.local()
+
+    def __call__(self, wanted: Range, data: memoryview) -> None:
+        if not hasattr(self._kept, "images"):
+            self._kept.images, self._kept.scratch = np.ones(self._shape, dtype=np.uint8), Scratch()
+        images, scratch = self._kept.images, self._kept.scratch
+        for place, sample in enumerate(_cut(wanted, data)):
+            self._decoder.decode_into(sample, images[place], scratch=scratch)
+
+
+def _cut(wanted: Range, data: memoryview) -> list[bytes]:
+    found = []
+    for offset, size, digest in wanted.samples:
+        sample = bytes(data[offset : offset + size])
+        if xxh3_64_intdigest(sample) != digest:
+            raise ValueError(f"what came of {wanted.name} is damaged at {wanted.start + offset}")
+        found.append(sample)
     return found
 
 
@@ -77,8 +125,11 @@ class _BareRanges:
         at_once, _, form = settings.variant.partition(" ")
         self._bucket = open_bucket(settings.remote)
         self._at_once = int(at_once)
-        self._ranges = even_ranges(settings.remote) if form else chunk_ranges(settings.remote)
-        self._sample_bytes = sum(stop - start for _, start, stop in self._ranges) / settings.num_samples
+        self._ranges = even_ranges(settings.remote) if form == "even" else chunk_ranges(settings.remote)
+        self._sample_bytes = sum(wanted.stop - wanted.start for wanted in self._ranges) / settings.num_samples
+        self._cuts = form == "cut"
+        self._decode = _Decode(settings, max(len(wanted.samples) for wanted in self._ranges))
+        self._threads = ThreadPoolExecutor(settings.workers) if form == "decode" else None
         random.Random(0).shuffle(self._ranges)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
@@ -87,8 +138,8 @@ class _BareRanges:
         left, kept = len(self._ranges), 0.0
 
         async def fetch() -> None:
-            for name, start, stop in ranges:
-                come.put_nowait(len(await obstore.get_range_async(self._bucket, name, start=start, end=stop)))
+            for wanted in ranges:
+                come.put_nowait(await self._fetch(wanted))
 
         async def fetch_or_tell() -> None:
             try:
@@ -119,3 +170,12 @@ class _BareRanges:
                 kept += num_bytes / self._sample_bytes
                 yield range(int(kept)), ()
                 kept -= int(kept)
+
+    async def _fetch(self, wanted: Range) -> int:
+        found = await obstore.get_range_async(self._bucket, wanted.name, start=wanted.start, end=wanted.stop)
+        if self._cuts:
+            _cut(wanted, memoryview(found))
+        if self._threads is not None:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._threads, self._decode, wanted, memoryview(found))
+        return len(found)

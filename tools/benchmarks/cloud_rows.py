@@ -14,6 +14,7 @@ Form = Literal["shardkit_", "mosaic", "litdata_"]
 # What 192 MiB in chunks of 8 MB come to, which shardkit has on their way where nothing is decoded, and the 64 MiB that
 # it begins with where something is.
 AT_ONCE = (25, 8)
+_MOST, _FIRST = AT_ONCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,8 @@ class CloudRow(Row):
 
 CLOUD_ROWS: tuple[CloudRow, ...] = (
     CloudRow(name="local", title="**shardkit**, local files", peer="shardkit_", is_remote=False),
+    CloudRow(name="bare-decode", title=f"the bare loop, {_FIRST} at once, samples copied out, verified and decoded",
+             peer="bare_ranges", variant=f"{_FIRST} decode"),
     CloudRow(name="bucket", title="**shardkit**", peer="shardkit_"),
     CloudRow(name="cache-empty", title="**shardkit**, cache=DIR, empty: first epoch", peer="shardkit_",
              cache="empty"),
@@ -55,8 +58,10 @@ CLOUD_ROWS: tuple[CloudRow, ...] = (
                  content="encoded", resize="none", variant=str(at_once))
         for at_once in AT_ONCE
     ),
-    CloudRow(name="bare-even", title="the bare loop, 25 at once, ranges of 8 MiB that begin at multiples of it",
-             peer="bare_ranges", content="encoded", resize="none", variant="25 even"),
+    CloudRow(name="bare-even", title=f"the bare loop, {_MOST} at once, ranges of 8 MiB that begin at multiples of it",
+             peer="bare_ranges", content="encoded", resize="none", variant=f"{_MOST} even"),
+    CloudRow(name="bare-cut", title=f"the bare loop, {_MOST} at once, samples copied out and verified",
+             peer="bare_ranges", content="encoded", resize="none", variant=f"{_MOST} cut"),
     CloudRow(name="encoded-bucket", title="**shardkit**, decode=False", peer="shardkit_", content="encoded",
              resize="none"),
 )  # fmt: skip
