@@ -24,7 +24,6 @@ __all__ = ["Flight"]
 
 # At 100 ms a request, enough for more than a gigabyte a second in chunks of 2 MB.
 _MOST_REQUESTS = 128
-_MOST_BYTES = 192 * 2**20
 _MOST_VERSIONS = 3
 # How long to wait for another process to fetch what both need, before it is fetched here too, and not kept.
 _PATIENCE_S = 20.0
@@ -39,12 +38,15 @@ class Flight:
         split: Their rows in the root table.
         cache: Keeps what was fetched, if anything does.
         shelf: Takes what comes.
+        most_bytes: The most to have on their way.
 
     Attributes:
         abandoned: Whether nobody wants anything any more.
     """
 
-    def __init__(self, store: RemoteStore, split: Split, cache: Cache | None, shelf: PartShelf) -> None:
+    def __init__(
+        self, store: RemoteStore, split: Split, cache: Cache | None, shelf: PartShelf, *, most_bytes: int
+    ) -> None:
         self.abandoned = False
         self._shelf = shelf
         self._store = store
@@ -54,6 +56,7 @@ class Flight:
         self._versions: dict[int, str | None] = {}
         self._tasks: set[asyncio.Task[object]] = set()
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._most_bytes = most_bytes
         self._requests = self._bytes = 0
 
     def cached(self, shard: int, start: int, stop: int) -> bytes | None:
@@ -210,7 +213,7 @@ class Flight:
 
     def _fits(self, num_bytes: int) -> bool:
         # One that is larger than all the room goes alone.
-        return not self._requests or (self._requests < _MOST_REQUESTS and self._bytes + num_bytes <= _MOST_BYTES)
+        return not self._requests or (self._requests < _MOST_REQUESTS and self._bytes + num_bytes <= self._most_bytes)
 
     def _enter(self, num_bytes: int) -> None:
         self._requests += 1

@@ -51,11 +51,15 @@ _LEAST_CHUNK_BLOCKS = 4
 # Enough that handing over from thread to thread is little beside copying them.
 _GROUP_SAMPLES = 4096
 
-# What reading from a server has on its way: at first, and at most where that is too late again and again, or where
-# nothing is decoded, so that it is always too late.
+# How far ahead a server is asked: at first, and at most where that is too late again and again, or where nothing is
+# decoded, so that it is always too late.
 _AHEAD_BYTES = 64 * 2**20
 _MOST_AHEAD_BYTES = 192 * 2**20
 _MOST_STEPS_AHEAD = 4096
+# How much of that may be on its way at once. Where decoding sets the pace, half of it is no slower, and the C library
+# keeps up to 100 MB less of what has come.
+_MOST_COMING_BYTES = 192 * 2**20
+_MOST_COMING_DECODED_BYTES = 96 * 2**20
 
 Step = tuple[int, "NDArray[np.int64]"]
 
@@ -148,6 +152,7 @@ class Pipeline:
             chunk_samples=self.order.chunk_samples,
             by_block=self._gathers,
             most_bytes=self._live_chunks() * chunk_bytes + _AHEAD_BYTES + _MOST_AHEAD_BYTES,
+            most_coming_bytes=_MOST_COMING_BYTES if self.decoder is None else _MOST_COMING_DECODED_BYTES,
             cache=self.cache,
         )
 

@@ -56,6 +56,7 @@ class RemoteReader(Reader):
         chunk_samples: Samples in a chunk.
         by_block: Whether runs of whole blocks will be asked for.
         most_bytes: The most to keep in memory, what is on its way included.
+        most_coming_bytes: The most to have on their way.
         cache: Keeps what was fetched, if anything does.
     """
 
@@ -70,6 +71,7 @@ class RemoteReader(Reader):
         chunk_samples: int,
         by_block: bool,
         most_bytes: int,
+        most_coming_bytes: int,
         cache: Cache | None = None,
     ) -> None:
         super().__init__(split)
@@ -80,7 +82,7 @@ class RemoteReader(Reader):
         self._in_cache: set[tuple[int, int]] = set()  # pieces that need no fetching
         self._coming: dict[int, Future[bytes | None]] = {}
         self._shelf = PartShelf(most_bytes)
-        self._flight = Flight(store, split, cache, self._shelf)
+        self._flight = Flight(store, split, cache, self._shelf, most_bytes=most_coming_bytes)
         # Of the first batch, the rows of each piece that were asked for by themselves.
         self._early: dict[tuple[int, int], list[int]] = {}
         self._has_waited = False

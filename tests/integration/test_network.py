@@ -14,6 +14,7 @@ from servers.fault import Mix, Rule
 
 import shardkit
 from shardkit.errors import FormatError, ManifestError, ShardkitError, StorageError
+from shardkit.storage import io_thread
 
 SHARDS = "/*.tar"
 
@@ -92,6 +93,29 @@ def test_a_chunk_is_asked_for_once_and_the_first_batch_by_itself_before(dataset,
         batches = loader.batches(epoch)
         assert next(batches).keys == expected[0][0]
         batches.close()
+
+
+def test_chunks_as_large_as_they_get_come_in_requests_as_large(tmp_path):
+    # 170 kB each, since PNG cannot make noise smaller; 30 MB in all.
+    dataset = make_dataset(tmp_path, 176, size=238, shard_samples=88)
+    order = {"lanes": 1, "shuffle_buffer": "4MB"}
+    numbers = shardkit.Loader(dataset, batch_size=16, shuffle=True, **order).state()["order"]
+    num_chunks = -(-176 // numbers["chunk_samples"])
+    assert num_chunks == 4
+    with served(dataset) as server:
+        options = {"batch_size": 16, "image_size": None, "decode": False, **order}
+        assert same_batches(batches_of(server.url, **options), batches_of(dataset, **options))
+        sizes = [
+            int(stop) + 1 - int(start)
+            for request in server.requests
+            if request.range and request.path.endswith(".tar")
+            for start, stop in [request.range.removeprefix("bytes=").split("-")]
+        ]
+    large = [size for size in sizes if size > 2_500_000]
+    # One for each part of a chunk that lies in a shard of its own, and those that the first batch needs before.
+    assert num_chunks <= len(large) <= num_chunks + 1
+    assert max(large) > 7_500_000
+    assert len(sizes) - len(large) <= 16
 
 
 ONCE = [
@@ -330,7 +354,8 @@ def test_faults_of_all_kinds_at_once(dataset, expected):
 
 
 @pytest.mark.parametrize("end", ["close", "drop"])
-def test_leaving_ends_everything_though_the_server_hangs(dataset, end):
+def test_leaving_ends_everything_though_the_server_hangs(dataset, end, monkeypatch):
+    monkeypatch.setattr(io_thread, "_IDLE_S", 1.0)
     before = threading.active_count()
     with served(dataset, Rule(fault=modes.Stall(), path=SHARDS, skip=12)) as server:
         batches = shardkit.Loader(server.url, batch_size=8, image_size=(16, 16), shuffle=True).batches()
