@@ -24,6 +24,8 @@ __all__ = ["Flight"]
 
 # At 100 ms a request, enough for more than a gigabyte a second in chunks of 2 MB.
 _MOST_REQUESTS = 128
+# Whatever a table says. A reply is kept in memory whole.
+_MOST_PART_BYTES = 2**30
 _MOST_VERSIONS = 3
 # How long to wait for another process to fetch what both need, before it is fetched here too, and not kept.
 _PATIENCE_S = 20.0
@@ -123,6 +125,7 @@ class Flight:
         if self.abandoned:
             raise asyncio.CancelledError
         try:
+            self._check(part)
             entry = self._entry(part.shard)
             if entry is not None and await self._into_cache(entry, part, urgent=urgent):
                 part.finish()
@@ -132,6 +135,13 @@ class Flight:
             part.finish(error=exc)
             if not isinstance(exc, Exception):
                 raise
+
+    def _check(self, part: Part) -> None:
+        if len(part) > _MOST_PART_BYTES:
+            raise FormatError(
+                f"{len(part)} bytes are to be fetched at once", shard=self._row(part.shard).name, offset=part.start,
+                advice="Choose a smaller chunk_size; samples that lie so far apart, or are so large, are not loaded",
+            )  # fmt: skip
 
     async def _into_cache(self, entry: Entry, part: Part, *, urgent: bool) -> bool:
         """Have bytes in the cache: fetch what is missing, and wait for others that are at it, but not for ever."""

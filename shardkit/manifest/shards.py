@@ -33,6 +33,8 @@ __all__ = ["SHARD_TABLE_NAME", "ShardRow", "ShardTable", "table_name"]
 SHARD_TABLE_NAME = "shards.parquet"
 # A plain file name in the data set's own folder.
 _SHARD_NAME = r"[^./\\\x00][^/\\\x00]*\.tar"
+_DIGEST = r"[0-9a-f]{32}"
+_MOST = 1 << 62  # of bytes or samples
 
 
 def table_name(shard: str) -> str:
@@ -64,11 +66,13 @@ class ShardRow:
         """Refuse what no packer writes.
 
         Raises:
-            ValueError: The name leads out of the data set, or a count is none.
+            ValueError: The name leads out of the data set, a digest is none, or a count is none.
         """
         if not re.fullmatch(_SHARD_NAME, self.name):
             raise ValueError(f"{self.name!r} is not a shard's name")
-        if any(type(count) is not int or not 0 <= count < 1 << 62 for count in (self.num_samples, self.num_bytes)):
+        if not all(re.fullmatch(_DIGEST, text) for text in (self.digest, self.content)):
+            raise ValueError(f"shard {self.name} has a digest that is none")
+        if any(type(count) is not int or not 0 <= count < _MOST for count in (self.num_samples, self.num_bytes)):
             raise ValueError(f"shard {self.name} has a count that is none")
 
 
@@ -116,10 +120,14 @@ class ShardTable:
         table = from_parquet(data, url, list(_COLUMNS))
         try:
             for name in ("num_samples", "num_bytes"):
-                if len(table) and int(numbers(table, name, np.int64).min()) < 0:
-                    raise ValueError("a shard has a negative count")
-            for name in ("name", "split", "digest", "content"):
-                text_bytes(Texts(table.column(name)))
+                counts = numbers(table, name, np.int64)
+                if len(table) and not 0 <= int(counts.min()) <= int(counts.max()) < _MOST:
+                    raise ValueError("a shard has a count that is none")
+            text_bytes(Texts(table.column("split")))
+            # Digests become names of files in a cache.
+            for name in ("digest", "content"):
+                if not _are_digests(*text_bytes(Texts(table.column(name)))):
+                    raise ValueError("a shard has a digest that is none")
             if not _are_shard_names(*text_bytes(Texts(table.column("name")))):
                 names = table.column("name").to_pylist()
                 wrong = next(name for name in names if not re.fullmatch(_SHARD_NAME, name))
@@ -180,6 +188,11 @@ class ShardTable:
             hashed.update(lengths.astype("<i8").tobytes())
             hashed.update(joined)
         return hashed.hexdigest()
+
+
+def _are_digests(lengths: NDArray[np.int64], joined: bytes) -> bool:
+    """Whether each text is of the form `_DIGEST`; a million at once."""
+    return not joined.translate(None, b"0123456789abcdef") and bool((lengths == 32).all())
 
 
 def _are_shard_names(lengths: NDArray[np.int64], joined: bytes) -> bool:

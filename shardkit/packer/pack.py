@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
-from shardkit.errors import ConfigError, PackError, ShardkitError
+from shardkit.errors import ConfigError, PackError, ShardkitError, StorageError
 from shardkit.machine import usable_cores
 from shardkit.manifest import FieldInfo, Manifest, ShardRow, ShardTable, SplitInfo
 from shardkit.manifest.manifest import MANIFEST_NAME
@@ -213,6 +213,7 @@ def _run(
     done = sum(row.num_samples for row in kept.values())
     failures: list[str] = []
     first: ShardkitError | None = None
+    storage: StorageError | None = None
     with _Bar(total, done, disable=None if progress is None else not progress) as bar:
         for outcome in engine.run(todo, place, pictures, bar.add):
             if isinstance(outcome, ShardRow):
@@ -220,6 +221,10 @@ def _run(
             else:
                 first = first or outcome
                 failures.extend(getattr(outcome, "failures", ()))
+                if isinstance(outcome, StorageError):
+                    storage = storage or outcome
+    if storage is not None:
+        raise storage  # of the pictures, not all were looked at
     if failures:
         raise PackError(
             f"{len(failures)} of {total} pictures cannot be packed", tuple(sorted(failures)),

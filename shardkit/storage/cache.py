@@ -34,6 +34,7 @@ __all__ = ["Cache", "CachedDataSet", "cached_data_sets", "clear_cache", "default
 
 _LOCK_NAME = "lock"
 _USED_NAME = "used-bytes"
+_NEW_NAME = "new"
 _NAME = re.compile(r"[0-9a-f]{32}")
 _PATIENCE_S = 2.0
 _MOST_OPEN = 256
@@ -115,7 +116,6 @@ class Cache:
             if found is None:
                 found = self._opened(digest, num_bytes)
                 if found is None:
-                    self._refused.add(digest)
                     return None
                 self._entries[digest] = found
                 if len(self._entries) > _MOST_OPEN:
@@ -142,34 +142,46 @@ class Cache:
             self._in_use = -1
 
     def _opened(self, digest: str, num_bytes: int) -> Entry | None:
+        assert _NAME.fullmatch(digest), digest  # as `ShardTable` has seen to
         path = self._mine / digest
         try:
-            if not path.exists() and not self._set_aside(path, file_bytes(num_bytes)):
+            size = file_bytes(num_bytes)
+            if _length(path) != size and not self._set_aside(path, size):
+                self._refused.add(digest)
                 return None
             return Entry(path, num_bytes)
+        except BlockingIOError:
+            return None  # others are busy, with deleting maybe; it is asked for again
         except OSError as exc:
             self.give_up(exc)
             return None
 
     def _set_aside(self, path: Path, size: int) -> bool:
-        """Make the file of an object, if there is room for all of it."""
+        """Make the file of an object, if there is room for all of it; one of another length is replaced."""
         if size > self._limit:
             return False
         with _locked(self._folder):
-            if path.exists():
+            there = _length(path)
+            if there == size:
                 return True
             used = _read_used(self._folder)
+            if there is not None:
+                path.unlink()
+                used -= there
             if used + size > self._limit:
                 used -= self._make_room(used + size - self._limit)
             if used + size > self._limit:
                 return False
             # Counted before it is there: whoever is killed in between leaves too much counted, and never too little.
             _write_used(self._folder, used + size)
-            descriptor = os.open(path, _FLAGS | os.O_EXCL, 0o600)
+            # It is there with its full length or not at all, whenever this process is killed.
+            new = path.with_name(_NEW_NAME)
+            descriptor = os.open(new, _FLAGS | os.O_TRUNC, 0o600)
             try:
                 os.ftruncate(descriptor, size)
             finally:
                 os.close(descriptor)
+            new.rename(path)
         return True
 
     def _make_room(self, wanted: int) -> int:
@@ -263,6 +275,14 @@ def check_folder(folder: Path) -> None:
         )  # fmt: skip
 
 
+def _length(path: Path) -> int | None:
+    """The length of a file; ``None`` where there is none."""
+    try:
+        return path.stat(follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return None
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Be the only one who changes what there is; never waits for long.
@@ -294,12 +314,12 @@ def _data_sets(folder: Path) -> list[CachedDataSet]:
 
 def _described(path: Path) -> CachedDataSet:
     lock = path / _LOCK_NAME
-    sizes = [found.stat() for found in os.scandir(path) if found.name != _LOCK_NAME]
+    sizes = {found.name: found.stat() for found in os.scandir(path) if found.name != _LOCK_NAME}
     return CachedDataSet(
         fingerprint=path.name,
-        num_objects=len(sizes),
-        num_bytes=sum(size.st_size for size in sizes),
-        disk_bytes=sum(512 * size.st_blocks for size in sizes),
+        num_objects=len(sizes) - (_NEW_NAME in sizes),
+        num_bytes=sum(size.st_size for size in sizes.values()),
+        disk_bytes=sum(512 * size.st_blocks for size in sizes.values()),
         used=lock.stat().st_mtime if lock.exists() else 0.0,
         in_use=not _is_free(lock),
     )

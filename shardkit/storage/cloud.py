@@ -26,6 +26,7 @@ __all__ = ["CloudClient"]
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 _MOST_SETTLING_S = 2.0
+_ANY_TIME = timedelta(days=1)  # it is looked after elsewhere
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
 _FOR_GOOD = ("certificate", "UnknownIssuer", "builder error", "InvalidUri")
@@ -65,25 +66,27 @@ class CloudClient(Client):
     def __init__(self, url: str, options: Mapping[str, str], policy: RetryPolicy, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
         self._calls: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
-        # Requests that read are tried again one by one, with the time each takes in view; an upload has to be tried
-        # again from within.
-        self._reading = self._store(url, options, policy, retries=0)
-        self._writing = self._store(url, options, policy, retries=policy.retries)
+        # Requests are tried again one by one, with the time each takes in view. Only the parts of an upload have to be
+        # tried again from within, each in the time that so many bytes may take. The client counts what is sent as
+        # waiting for the answer, so that only those that read may have a time limit for that.
+        silence, part = timedelta(seconds=policy.timeout), timedelta(seconds=policy.deadline(_PART_BYTES))
+        self._reading = self._store(url, options, {"timeout": _ANY_TIME, "read_timeout": silence}, retries=0)
+        self._writing = self._store(url, options, {"timeout": _ANY_TIME}, retries=0)
+        self._uploading = self._store(url, options, {"timeout": part}, retries=policy.retries)
 
-    def _store(self, url: str, options: Mapping[str, str], policy: RetryPolicy, *, retries: int) -> Any:
+    def _store(self, url: str, options: Mapping[str, str], limits: Mapping[str, timedelta], *, retries: int) -> Any:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
 
         config = dict(options)
-        longest = timedelta(seconds=policy.timeout * (retries + 1))
-        client: dict[str, Any] = {"timeout": timedelta(days=1), "read_timeout": timedelta(seconds=policy.timeout)}
+        client: dict[str, Any] = dict(limits)
         # The variable is one of obstore's own, which options of the client hide from it.
         if config.pop("allow_http", os.environ.get("AWS_ALLOW_HTTP", "false")).lower() in ("1", "true", "yes"):
             client["allow_http"] = True
         try:
             return from_url(  # type: ignore[call-overload]
                 url, config=config, client_options=client,
-                retry_config={"max_retries": retries, "retry_timeout": longest},
+                retry_config={"max_retries": retries, "retry_timeout": limits["timeout"] * (retries + 1)},
             )  # fmt: skip
         except (BaseError, ValueError, TypeError) as exc:
             raise ConfigError(
@@ -149,7 +152,7 @@ class CloudClient(Client):
         import obstore
 
         several = {"use_multipart": True, "chunk_size": _PART_BYTES, "max_concurrency": _PARTS_AT_ONCE}
-        await self._asked(obstore.put_async, self._writing, name, parts, **several)
+        await self._asked(obstore.put_async, self._uploading, name, parts, **several)
 
     async def delete(self, name: str) -> None:
         """Delete an object."""

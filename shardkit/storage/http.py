@@ -13,6 +13,7 @@ import re
 import time
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
 from shardkit.redact import redacted
 from shardkit.storage.attempts import FailedError, MissingError, TemporaryError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from shardkit.storage.attempts import Expect
+    from shardkit.storage.attempts import Expect, RetryPolicy
 
 __all__ = ["HttpClient"]
 
@@ -41,13 +42,15 @@ class HttpClient(Client):
     Args:
         url: Its URL, with a user and password, or a query that every request is to have, if need be.
         headers: Sent with every request to this server, and to no other that it leads to.
+        policy: How patient to be.
         secrets: What must not be shown.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], secrets: tuple[str, ...]) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], policy: RetryPolicy, secrets: tuple[str, ...]) -> None:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
         self._base = parts._replace(netloc=host, path=parts.path.rstrip("/") + "/", fragment="")
+        self._policy = policy
         self._secrets = secrets
         self._headers = dict(headers)
         self._user = (unquote(parts.username or ""), unquote(parts.password or ""))
@@ -113,6 +116,7 @@ class HttpClient(Client):
                     URL(url, encoded=True),
                     headers={"Accept-Encoding": "identity", **self._own(url), **headers},
                     allow_redirects=False,
+                    proxy=_proxy(url),
                 )
             except (aiohttp.ClientError, OSError, ValueError) as exc:
                 self._fail(exc)
@@ -135,10 +139,11 @@ class HttpClient(Client):
             self._sessions[loop] = aiohttp.ClientSession(
                 # What is in flight, and how long it takes, is looked after elsewhere.
                 connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=None),
+                timeout=aiohttp.ClientTimeout(total=None, sock_read=self._policy.timeout),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,  # proxies, as obstore does
+                # What trust_env takes from the environment is more than proxies: users and passwords of ~/.netrc.
+                trust_env=False,
             )
         return self._sessions[loop]
 
@@ -169,10 +174,12 @@ class HttpClient(Client):
         if length is not None and length > most_bytes:
             raise FailedError(f"the server sends {length} bytes where at most {most_bytes} were expected")
         expect(most_bytes if length is None else length)
-        body = bytearray()
+        body, begun = bytearray(), time.monotonic()
         try:
             async for piece in reply.content.iter_any():
                 body += piece
+                if length is None and time.monotonic() - begun > self._policy.deadline(len(body)):
+                    raise TemporaryError(f"too slow an answer: {len(body)} bytes in {time.monotonic() - begun:.1f} s")
                 if len(body) > most_bytes:
                     raise FailedError(f"the server sends more than the {most_bytes} bytes that were expected")
         except (aiohttp.ClientError, OSError, ValueError) as exc:
@@ -186,6 +193,13 @@ class HttpClient(Client):
         if isinstance(exc, ClientConnectorCertificateError | ClientConnectorSSLError | ClientSSLError | InvalidURL):
             raise FailedError(what) from None
         raise TemporaryError(what) from None
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for a URL."""
+    parts = urlsplit(url)
+    found = getproxies().get(parts.scheme)
+    return None if found is None or proxy_bypass(parts.netloc.rpartition("@")[2]) else found
 
 
 def _check_plain(reply: aiohttp.ClientResponse) -> None:

@@ -95,27 +95,31 @@ class IoThread:
     def close(self) -> None:
         """Call off what is running and end the thread. Submitting again starts another."""
         with self._lock:
-            loop, thread = self._loop, self._thread
+            # From here on whoever submits starts another loop.
+            loop, thread, self._loop = self._loop, self._thread, None
         if loop is not None and thread is not None and os.getpid() == self._pid:
             self._soon(loop, loop.stop)
             thread.join()
 
     def _one_has_ended(self) -> None:
+        loop = asyncio.get_running_loop()
         with self._lock:
+            if self._loop is not loop:
+                return  # it is being closed
             self._num_running -= 1
             if self._num_running == 0:
-                asyncio.get_running_loop().call_later(_IDLE_S, self._end_if_idle, self._num_started)
+                loop.call_later(_IDLE_S, self._end_if_idle, self._num_started)
 
     def _end_if_idle(self, num_started: int) -> None:
         """End, unless anything was started since."""
         with self._lock:
             if self._num_started == num_started and self._loop is asyncio.get_running_loop():
-                # From here on whoever submits starts another loop.
                 self._loop = None
                 asyncio.get_running_loop().stop()
 
     def _start(self) -> None:
         loop = self._loop = asyncio.new_event_loop()
+        self._num_running = 0
         self._thread = threading.Thread(target=self._work, args=(loop,), name="shardkit-io", daemon=True)
         self._thread.start()
         # A thread that is stopped by force inside a library that is not Python's takes the process with it.
@@ -125,12 +129,8 @@ class IoThread:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
-            with self._lock:
-                if self._loop is loop:  # it was closed: what it still runs is called off here
-                    self._loop = None
-                    self._num_running = 0
             tasks = asyncio.all_tasks(loop)
-            for task in tasks:
+            for task in tasks:  # where it was closed
                 task.cancel()
             loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
             loop.run_until_complete(self._on_end())

@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shardkit.errors import ConfigError
@@ -95,7 +96,12 @@ class ObjectLock:
             await asyncio.sleep(RENEWED_EVERY_S)
             # If it fails for a while, that is no reason to stop; if somebody else has it, `release` says so.
             with contextlib.suppress(FailedError):
-                self._version = await self._put(replacing=self._version)
+                try:
+                    self._version = await self._put(replacing=self._version)
+                except TakenError:
+                    owner, version = await self._look()
+                    if owner.get("token") == self._token:  # written before, and the answer lost
+                        self._version = version
 
     async def _watch(self, owner: dict[str, Any], version: str | None) -> None:
         """Wait long enough to know that its holder is gone."""
@@ -111,7 +117,10 @@ class ObjectLock:
 
     async def _put(self, *, replacing: str | None = None, create: bool = False) -> str | None:
         self._count += 1
-        owner = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token, "count": self._count}
+        owner = {
+            "host": socket.gethostname(), "machine": _machine(), "process": os.getpid(), "token": self._token,
+            "count": self._count,
+        }  # fmt: skip
         data = json.dumps(owner).encode()
         return await attempted(
             self._policy, lambda _: self._client.put(LOCK_NAME, data, replacing=replacing, create=create)
@@ -128,8 +137,8 @@ class ObjectLock:
 
 def _is_dead(owner: dict[str, Any]) -> bool:
     """Whether a lock's holder was a process of this machine that has ended."""
-    process = owner.get("process")
-    if owner.get("host") != socket.gethostname() or type(process) is not int or process < 1:
+    process, machine = owner.get("process"), _machine()
+    if machine is None or owner.get("machine") != machine or type(process) is not int or process < 1:
         return False
     try:
         os.kill(process, 0)
@@ -138,3 +147,12 @@ def _is_dead(owner: dict[str, Any]) -> bool:
     except (OSError, OverflowError):
         return False
     return False
+
+
+def _machine() -> str | None:
+    """What no other machine has, nor a container of this one whose processes have numbers of their own; on Linux."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return None

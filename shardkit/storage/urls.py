@@ -153,7 +153,7 @@ def _remote(text: str, parts: SplitResult, options: StoreOptions) -> Store:
         from shardkit.storage.http import HttpClient
 
         secrets = (*options.secrets, *(text for text in (parts.password, parts.query) if text))
-        client = HttpClient(text, options.storage_options, secrets)
+        client = HttpClient(text, options.storage_options, options.policy, secrets)
     return RemoteStore(shown, client, options.policy, read_only=parts.scheme not in _CLOUD)
 
 

@@ -1,5 +1,6 @@
 """Packing into buckets and training from them: as on the disk, bit for bit."""
 
+import json
 import os
 import random
 import shutil
@@ -19,7 +20,7 @@ from servers.modes import Reset, Stall, Status
 import shardkit
 from shardkit.errors import ConfigError, StorageError
 from shardkit.manifest.verify import verify
-from shardkit.storage import StoreOptions, open_store
+from shardkit.storage import StoreOptions, object_lock, open_store
 
 WRITABLE = ["seaweedfs", "azurite"]
 
@@ -150,6 +151,99 @@ def test_packing_that_fails_leaves_nothing_that_looks_like_a_data_set(dataset, s
     result = shardkit.pack(dataset.parent / "pictures", url, storage_options=options, **how)
     assert result.num_kept_shards >= 5
     assert objects_of(url, options) == tree(dataset)
+
+
+@pytest.mark.parametrize("server", WRITABLE, indirect=True)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_packing_ends_soon_when_the_place_refuses(dataset, server, place, workers):
+    url, _ = place
+    rule = Rule(fault=Status(403), path="*.tar", methods=("PUT", "POST"), skip=2)
+    with FaultServer(f"127.0.0.1:{server.port}", rule) as proxy:
+        options = server.through(proxy.port).storage_options
+        with pytest.raises(StorageError, match="access is refused"):
+            shardkit.pack(dataset.parent / "pictures", url, shard_samples=5, workers=workers, storage_options=options)
+        refused = {request.path for request in proxy.requests if request.fault is not None}
+    # Of 48: one for each worker, and those that were begun before the first answer was heard of.
+    assert 1 <= len(refused) <= 3 * workers
+
+
+LARGE = random.Random(3).randbytes(20 * 2**20)  # three parts
+
+
+def put(store, name, data):
+    with store.write(name) as writer:
+        for start in range(0, len(data), 2**20):
+            writer.write(data[start : start + 2**20])
+
+
+@pytest.mark.parametrize("server", WRITABLE, indirect=True)
+def test_what_takes_long_to_send_is_no_silence(server, place):
+    url, _ = place
+    with FaultServer(f"127.0.0.1:{server.port}", Rule(fault=Stall(seconds=2.0), methods=("PUT",))) as proxy:
+        options = StoreOptions(storage_options=server.through(proxy.port).storage_options, timeout=0.5, retries=0)
+        store = open_store(url, options)
+        for data in (LARGE, LARGE[: 2**20]):
+            put(store, "large", data)
+            assert store.read_range("large", 0, len(data)) == data
+
+
+@pytest.mark.parametrize("server", WRITABLE, indirect=True)
+def test_an_upload_in_parts_over_a_bad_network(server, place):
+    url, _ = place
+    mix = Mix([(0.2, Reset()), (0.2, Status(503)), (0.1, Reset(carried_out=True))], seed=2)
+
+    def of_a_part(request):
+        """Parts alone: of what begins and ends an upload nobody can tell whether it was done when its answer is lost."""
+        asked = request.target.lower()
+        found = mix(request)
+        return found if "partnumber" in asked or ("comp=block" in asked and "blocklist" not in asked) else None
+
+    with FaultServer(f"127.0.0.1:{server.port}", of_a_part) as proxy:
+        store = open_store(url, StoreOptions(storage_options=server.through(proxy.port).storage_options))
+        for number in range(4):
+            put(store, f"large-{number}", LARGE)
+        assert sum(request.fault is not None for request in proxy.requests) > 2
+    assert set(objects_of(url, server.storage_options).values()) == {LARGE}
+
+
+def test_an_upload_that_fails_midway_is_called_off(seaweedfs):
+    url = f"{seaweedfs.url}/midway"
+    second = Rule(fault=Status(403), when=lambda request: "partnumber=2" in request.target.lower())
+    with FaultServer(f"127.0.0.1:{seaweedfs.port}", second) as proxy:
+        store = open_store(url, StoreOptions(storage_options=seaweedfs.through(proxy.port).storage_options))
+        with pytest.raises(StorageError, match="access is refused"):
+            put(store, "large", LARGE)
+        ended = [request for request in proxy.requests if "uploadid" in request.target.lower()]
+    assert ended[-1].method == "DELETE"
+    assert objects_of(url, seaweedfs.storage_options) == {}
+
+
+def test_a_lock_is_renewed_though_an_answer_is_lost(seaweedfs, monkeypatch):
+    monkeypatch.setattr(object_lock, "RENEWED_EVERY_S", 0.2)
+    url = f"{seaweedfs.url}/renewed"
+    lost = Rule(fault=Reset(carried_out=True), path="*/shardkit-lock.json", methods=("PUT",), skip=2, times=2)
+    with FaultServer(f"127.0.0.1:{seaweedfs.port}", lost) as proxy:
+        store = open_store(url, StoreOptions(storage_options=seaweedfs.through(proxy.port).storage_options))
+        with store.lock():
+            until, versions = time.monotonic() + 30, set()
+            while len(versions) < 8 and time.monotonic() < until:
+                versions.add(store.read("shardkit-lock.json"))
+                time.sleep(0.05)
+            assert len(versions) == 8
+        assert sum(request.fault is not None for request in proxy.requests) == 2
+    assert objects_of(url, seaweedfs.storage_options) == {}
+
+
+@pytest.mark.parametrize("owner", [{}, {"host": "elsewhere"}, {"host": os.uname().nodename, "machine": "a container"}])
+def test_a_lock_that_nobody_renews_is_taken_over_after_a_while(seaweedfs, monkeypatch, owner):
+    monkeypatch.setattr(object_lock, "_WATCHED_S", 2.0)
+    store = open_store(f"{seaweedfs.url}/left", StoreOptions(storage_options=seaweedfs.storage_options))
+    # No process of this machine has that number, but of others nobody knows.
+    put(store, "shardkit-lock.json", json.dumps({"process": 2**22 + 1, "token": "another's", **owner}).encode())
+    started = time.monotonic()
+    with store.lock():
+        assert time.monotonic() - started >= 2.0
+    assert list(store.names()) == []
 
 
 @pytest.mark.slow

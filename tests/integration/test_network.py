@@ -3,6 +3,7 @@
 import shutil
 import threading
 import time
+from dataclasses import replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from servers.fault import Mix, Rule
 
 import shardkit
 from shardkit.errors import FormatError, ManifestError, ShardkitError, StorageError
+from shardkit.loader import flight
 from shardkit.storage import io_thread
 
 SHARDS = "/*.tar"
@@ -351,6 +353,43 @@ def test_faults_of_all_kinds_at_once(dataset, expected):
         options = {"epoch": 1, "shuffle_buffer": 60, "chunk_size": 10}
         assert same_batches(batches_of(server.url, timeout=0.5, **options), batches_of(dataset, **options))
         assert len({type(request.fault) for request in server.requests}) == 5
+
+
+def test_a_server_that_falls_silent_is_noticed_though_much_was_to_come(tmp_path):
+    dataset = make_dataset(tmp_path, 120, size=238, shard_samples=120)
+    # 20 MB at 16 KiB a second would be 20 minutes.
+    stall = Rule(path=SHARDS, fault=modes.Stall(after=100_000), when=lambda request: _length(request) > 2_000_000)
+    with served(dataset, stall) as server:
+        options = {"batch_size": 16, "image_size": None, "decode": False, "lanes": 1}
+        started = time.monotonic()
+        with pytest.raises(StorageError, match="tried 2 times"):
+            batches_of(server.url, timeout=0.5, retries=1, **options)
+        assert time.monotonic() - started < 30
+
+
+def _length(request):
+    start, _, stop = (request.range or "bytes=0-0").removeprefix("bytes=").partition("-")
+    return int(stop) - int(start)
+
+
+@pytest.mark.parametrize("mode", [modes.Chunked, modes.NoLength], ids=str)
+def test_an_answer_without_length_that_drips_is_given_up(dataset, mode):
+    class Dripping:
+        async def reply(self, request, fetch):
+            reply = await mode().reply(request, fetch)
+            return replace(reply, body=modes.dripped(reply.body, 100.0))
+
+    with served(dataset, Rule(path="/shards.parquet", fault=Dripping())) as server:
+        started = time.monotonic()
+        with pytest.raises(StorageError, match="too slow"):
+            batches_of(server.url, timeout=0.5, retries=0)
+        assert time.monotonic() - started < 30
+
+
+def test_what_is_too_much_to_fetch_at_once_is_said(dataset, monkeypatch):
+    monkeypatch.setattr(flight, "_MOST_PART_BYTES", 5000)
+    with served(dataset) as server, pytest.raises(FormatError, match="are to be fetched at once.*smaller chunk_size"):
+        batches_of(server.url, retries=0)
 
 
 @pytest.mark.parametrize("end", ["close", "drop"])

@@ -1,5 +1,6 @@
 """Secrets are nowhere to be seen, servers are not trusted, and nothing is asked of anybody but the one named."""
 
+import base64
 import io
 import json
 import logging
@@ -180,6 +181,40 @@ def test_shards_lie_under_the_manifest_s_own_base(dataset, tmp_path, name):
     assert {request.path for request in server.requests} == {"/manifest.json", "/shards.parquet"}
 
 
+@pytest.mark.parametrize(
+    "digest", ["/{away}/x.pth", "../../../x.pth", "lock", "", "0" * 31, "0" * 33, "A" * 32, "é" * 16]
+)
+@pytest.mark.parametrize("column", ["digest", "content"])
+def test_a_digest_leads_nowhere(dataset, tmp_path, column, digest):
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    rows = list(open_dataset(copy).shards)
+    object.__setattr__(rows[1], column, digest.replace("{away}", str(tmp_path)))
+    (copy / "shards.parquet").write_bytes(ShardTable.of(rows).to_parquet())
+    with served(copy) as server, pytest.raises(ManifestError, match="a digest that is none"):
+        batches_of(server.url, cache=tmp_path / "in" / "cache")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy"]
+
+
+def test_users_and_passwords_of_netrc_go_nowhere(dataset, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text(f"default login someone password {MARKER}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with served(dataset) as other, served(dataset, Rule(fault=modes.Redirect(other.url + "{target}"))) as server:
+        for url in (server.url, server.url.replace("://", "://user:word@")):
+            assert len(batches_of(url)) == 12
+        asked = [*server.requests, *other.requests]
+    said = {request.headers.get("authorization") for request in asked}
+    assert said == {None, "Basic " + base64.b64encode(b"user:word").decode()}
+
+
+def test_a_proxy_of_the_environment_is_asked(dataset, monkeypatch):
+    with served(dataset) as server:
+        monkeypatch.setenv("http_proxy", server.url)
+        assert len(batches_of("http://nowhere.invalid/")) == 12
+        monkeypatch.setenv("no_proxy", "nowhere.invalid")
+        with pytest.raises(StorageError, match="nowhere"):
+            batches_of("http://nowhere.invalid/", retries=0)
+
+
 @pytest.mark.parametrize("size", [0, 5, 1 << 61])
 def test_a_table_that_lies_about_sizes_is_found_out(dataset, tmp_path, size):
     copy = shutil.copytree(dataset, tmp_path / "copy")
@@ -215,11 +250,13 @@ def test_a_certificate_that_is_trusted_and_no_way_down_to_http(dataset, nginx):
         "    try:\n        print(len(batches_of(url)))\n    except shardkit.ShardkitError as exc:\n        print(exc)\n"
     )
     env = {**os.environ, "SSL_CERT_FILE": str(nginx.certificate), "PYTHONPATH": os.pathsep.join(sys.path)}
-    urls = [nginx.tls_url + "data", nginx.tls_url + "down/data"]
+    # The last is the same place by a name that is not in the certificate.
+    urls = [nginx.tls_url + "data", nginx.tls_url + "down/data", nginx.tls_url.replace("127.0.0.1", "127.1") + "data"]
     ran = subprocess.run([sys.executable, "-c", code, *urls], env=env, capture_output=True, text=True, check=True)
-    right, refused = ran.stdout.splitlines()
+    right, refused, *misnamed = ran.stdout.splitlines()
     assert right == "12"
     assert "the server leads from https to http" in refused
+    assert re.search("(?i)certificate.*(name|127.1)", misnamed[0])
 
 
 def test_plain_http_for_a_bucket_only_where_it_is_allowed(dataset, seaweedfs):

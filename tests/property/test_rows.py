@@ -42,7 +42,7 @@ def make_split(folder, sizes):
         )  # fmt: skip
         row = ShardRow(
             name=f"train-{number:06d}.tar", split="train", num_samples=size, num_bytes=512 * size + 1024,
-            digest="", content=table.content_digest(),
+            digest="0" * 32, content=table.content_digest(),
         )  # fmt: skip
         with store.write(f"train-{number:06d}.parquet") as writer:
             writer.write(table.to_parquet(row))

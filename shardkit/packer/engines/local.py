@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from shardkit.errors import PackError, ShardkitError
+from shardkit.errors import PackError, ShardkitError, StorageError
 from shardkit.packer.engines.worker import read_message, unexpected, write_message
 from shardkit.packer.shard import pack_shard
 
@@ -64,7 +64,8 @@ class LocalWorkers:
             on_progress: Called with the pictures and bytes done since the last call, in this thread.
 
         Yields:
-            For each task, in any order, the shard's row or what went wrong.
+            For each task, in any order, the shard's row or what went wrong. Where that is the storage, no more tasks
+            are begun.
 
         Raises:
             PackError: A process cannot be started.
@@ -75,6 +76,8 @@ class LocalWorkers:
                     yield pack_shard(task, dest, pictures, on_progress)
                 except ShardkitError as exc:
                     yield exc
+                    if isinstance(exc, StorageError):
+                        return
             return
         self.start(len(tasks))
         pool = _Pool(tasks, dest, pictures)
@@ -84,6 +87,8 @@ class LocalWorkers:
                 if message[0] == "progress":
                     on_progress(*message[1:])
                 else:
+                    if isinstance(message[1], StorageError):
+                        pool.begin_no_more()
                     yield message[1]
         finally:
             self.close()
@@ -115,7 +120,7 @@ class _Pool:
         self._tasks: queue.SimpleQueue[ShardTask | None] = queue.SimpleQueue()
         for task in tasks:
             self._tasks.put(task)
-        self._num_tasks = len(tasks)
+        self._num_left = len(tasks)
         self._messages: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._job = (dest, pictures)
         self._lock = threading.Lock()
@@ -133,11 +138,17 @@ class _Pool:
             self._threads.append(thread)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        left = self._num_tasks
-        while left:
+        while self._num_left:
             message = self._messages.get()
-            left -= message[0] != "progress"
+            self._num_left -= message[0] != "progress"
             yield message
+
+    def begin_no_more(self) -> None:
+        """Leave out the tasks that no process has begun."""
+        with contextlib.suppress(queue.Empty):
+            while self._tasks.get_nowait() is not None:
+                self._num_left -= 1
+            self._tasks.put(None)
 
     def _feed(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None

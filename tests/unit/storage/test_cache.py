@@ -1,5 +1,6 @@
 """The cache: one object's blocks, room, and who may delete what."""
 
+import fcntl
 import os
 import random
 import subprocess
@@ -9,6 +10,7 @@ import warnings
 import pytest
 
 from shardkit.errors import ConfigError, ShardkitWarning
+from shardkit.storage import cache as cache_module
 from shardkit.storage.cache import Cache, cached_data_sets, clear_cache, default_cache
 from shardkit.storage.cache_entry import BLOCK_BYTES, Entry, file_bytes
 
@@ -91,14 +93,37 @@ def test_what_came_out_wrong_is_fetched_again(cache):
     assert entry.claim(0, SIZE).start == BLOCK_BYTES
 
 
-def test_a_file_of_another_length_is_not_used(cache, tmp_path):
+@pytest.mark.parametrize("length", [0, 5, file_bytes(SIZE) + 1])
+def test_a_file_of_another_length_is_replaced(cache, tmp_path, length):
     path = tmp_path / "cache" / ONE / ("b" * 32)
-    path.write_bytes(b"short")
+    path.write_bytes(b"\1" * length)
     with pytest.raises(OSError, match="another length"):
         Entry(path, SIZE)
-    with pytest.warns(ShardkitWarning, match="not used any more"):
-        assert entry_of(cache, "b" * 32) is None
+    cache = Cache(tmp_path / "cache", "10MB", ONE)
+    found = entry_of(cache, "b" * 32)
+    assert not found.has(0, 1)
+    fill(found)
+    assert found.read(0, SIZE) == DATA
+    assert (tmp_path / "cache" / "used-bytes").read_text() == f"{file_bytes(SIZE):020d}"
+
+
+def test_what_a_killed_process_has_begun_to_make_is_no_object(cache, tmp_path):
+    (tmp_path / "cache" / ONE / "new").write_bytes(b"half")
+    assert entry_of(cache) is not None
+    (tmp_path / "cache" / ONE / "new").write_bytes(b"half")
+    [found] = cached_data_sets(tmp_path / "cache")
+    assert found.num_objects == 1
+    del cache
+    assert clear_cache(tmp_path / "cache") == (1, 0)
+
+
+def test_while_others_are_busy_nothing_is_kept_and_later_it_is(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(cache_module, "_PATIENCE_S", 0.05)
+    descriptor = os.open(tmp_path / "cache" / "lock", os.O_RDWR)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     assert entry_of(cache) is None
+    os.close(descriptor)
+    assert entry_of(cache) is not None
 
 
 def test_the_limit_is_never_passed(tmp_path):

@@ -99,6 +99,42 @@ def test_closing_calls_off_what_runs(thread):
         future.result(5)
 
 
+def test_after_closing_in_the_midst_of_work_it_is_as_new(thread, ended, monkeypatch):
+    monkeypatch.setattr(io_thread, "_IDLE_S", 0.2)
+    for _ in range(3):
+        futures = [thread.submit(answer(1, 3600)) for _ in range(4)]
+        time.sleep(0.05)
+        thread.close()
+        assert all(future.cancelled() for future in futures)
+    # What runs longer than an idle thread stays is not called off, whatever ended before.
+    assert thread.submit(answer(7, 1.0)).result(20) == 7
+    until = time.monotonic() + 10
+    while io_threads() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not io_threads()
+
+
+def test_whoever_submits_while_it_is_closed_gets_an_answer(thread):
+    stop = threading.Event()
+
+    def closing():
+        while not stop.is_set():
+            thread.close()
+
+    closer = threading.Thread(target=closing)
+    closer.start()
+    try:
+        for number in range(500):
+            future = thread.submit(answer(number))
+            try:
+                assert future.result(20) == number
+            except CancelledError:
+                continue
+    finally:
+        stop.set()
+        closer.join()
+
+
 def test_what_is_called_off_before_it_begins_is_counted_too(thread, monkeypatch):
     monkeypatch.setattr(io_thread, "_IDLE_S", 0.05)
     for _ in range(50):
