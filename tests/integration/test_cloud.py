@@ -167,6 +167,17 @@ def test_packing_ends_soon_when_the_place_refuses(dataset, server, place, worker
     assert 1 <= len(refused) <= 3 * workers
 
 
+@pytest.mark.parametrize("server", WRITABLE, indirect=True)
+@pytest.mark.parametrize(("code", "said"), [(401, "refused"), (403, "refused"), (404, "no data set here"), (400, "400")])
+def test_a_bucket_that_refuses_is_asked_once(dataset, server, place, code, said):
+    url, options = place
+    shardkit.pack(dataset.parent / "pictures", url, shard_samples=25, workers=1, storage_options=options)
+    with FaultServer(f"127.0.0.1:{server.port}", Rule(fault=Status(code), path="*/manifest.json")) as proxy:
+        with pytest.raises(shardkit.ShardkitError, match=said):
+            batches_of(url, storage_options=server.through(proxy.port).storage_options)
+        assert len(proxy.requests) == 1
+
+
 LARGE = random.Random(3).randbytes(20 * 2**20)  # three parts
 
 
@@ -193,7 +204,7 @@ def test_an_upload_in_parts_over_a_bad_network(server, place):
     mix = Mix([(0.2, Reset()), (0.2, Status(503)), (0.1, Reset(carried_out=True))], seed=2)
 
     def of_a_part(request):
-        """Parts alone: of what begins and ends an upload nobody can tell whether it was done when its answer is lost."""
+        """Parts alone: of what begins and ends an upload, nobody can tell whether it was done if its answer is lost."""
         asked = request.target.lower()
         found = mix(request)
         return found if "partnumber" in asked or ("comp=block" in asked and "blocklist" not in asked) else None

@@ -82,14 +82,18 @@ def test_no_error_of_a_web_server_shows_a_secret(dataset, fault, path):
     assert MARKER not in log.getvalue()
 
 
-@pytest.mark.parametrize("name", ["seaweedfs", "azurite", "gcs"])
+@pytest.mark.parametrize("name", ["seaweedfs", "azurite", "azurite-sas", "gcs"])
 @pytest.mark.parametrize("fault", [None, *FAULTS[:7]], ids=str)
 def test_no_error_of_an_object_store_shows_a_secret(dataset, fault, name, request):
+    name, _, sas = name.partition("-")
     server = request.getfixturevalue(name)
     secret = {"seaweedfs": "secret_access_key", "azurite": "account_key", "gcs": "service_account_key"}[name]
     with FaultServer(f"127.0.0.1:{server.port}", *([Rule(fault=fault)] if fault else [])) as proxy:
         options = dict(server.through(proxy.port).storage_options)
-        secrets = [options[secret]]
+        secrets = [options.get(secret, MARKER)]
+        if sas:
+            del options[secret]
+            options["sas_token"] = f"sv=2021-08-06&ss=b&srt=co&sp=rl&sig={MARKER}%3D"
         if name == "seaweedfs" and fault is None:
             secrets = [options.setdefault("session_token", MARKER)]
             options[secret] = MARKER
