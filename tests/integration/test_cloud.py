@@ -168,14 +168,16 @@ def test_packing_ends_soon_when_the_place_refuses(dataset, server, place, worker
 
 
 @pytest.mark.parametrize("server", WRITABLE, indirect=True)
-@pytest.mark.parametrize(("code", "said"), [(401, "refused"), (403, "refused"), (404, "no data set here"), (400, "400")])
+@pytest.mark.parametrize(
+    ("code", "said"), [(401, "refused"), (403, "refused"), (404, "no data set here"), (400, "400")]
+)
 def test_a_bucket_that_refuses_is_asked_once(dataset, server, place, code, said):
     url, options = place
     shardkit.pack(dataset.parent / "pictures", url, shard_samples=25, workers=1, storage_options=options)
     with FaultServer(f"127.0.0.1:{server.port}", Rule(fault=Status(code), path="*/manifest.json")) as proxy:
         with pytest.raises(shardkit.ShardkitError, match=said):
             batches_of(url, storage_options=server.through(proxy.port).storage_options)
-        assert len(proxy.requests) == 1
+        assert [request.path.endswith("/manifest.json") for request in proxy.requests].count(True) == 1
 
 
 LARGE = random.Random(3).randbytes(20 * 2**20)  # three parts
