@@ -357,7 +357,8 @@ def test_a_killed_trainer_leaves_nothing_behind_on_this_machine(seaweedfs, datas
         "import shardkit, sys, time\n"
         f"loader = shardkit.Loader({url!r}, storage_options={seaweedfs.storage_options!r}, batch_size=8,"
         " image_size=(16, 16))\n"
-        "batches = iter(loader)\nnext(batches)\nprint('on', flush=True)\ntime.sleep(60)\n"
+        # Not one long sleep: a signal that comes just before Python begins it does not end it.
+        "batches = iter(loader)\nnext(batches)\nprint('on', flush=True)\nfor _ in range(600):\n    time.sleep(0.1)\n"
     )
     env = {**os.environ, "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
     for end in (signal.SIGINT, signal.SIGTERM):
