@@ -7,6 +7,7 @@ import contextlib
 import os
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from shardkit.errors import ConfigError, StorageError
 from shardkit.storage.attempts import FailedError, MissingError, attempted
@@ -26,6 +27,8 @@ __all__ = ["RemoteStore"]
 
 _MOST_BYTES = 2**30  # of an object that is read at once
 _COPIES_AT_ONCE = 8
+# Each takes a connection, and a process may have a thousand open files.
+_READS_AT_ONCE = 128
 _LOOK_AGAIN_S = 0.05
 _PART_BYTES = 8 * 2**20  # an object up to this size goes in one request
 T = TypeVar("T")
@@ -47,6 +50,8 @@ class RemoteStore:
         self._client = client
         self._policy = policy
         self._io = IoThread(client.close)
+        # Of each loop, since one after the other may run in the thread.
+        self._reads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
     def read(self, name: str) -> bytes:
         """The whole of an object."""
@@ -64,8 +69,10 @@ class RemoteStore:
         return self._io.submit(self._read_if_there(name, most_bytes))
 
     async def _read_if_there(self, name: str, most_bytes: int) -> bytes | None:
+        turn = self._reads.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_READS_AT_ONCE))
         try:
-            return await self.fetch_whole(name, most_bytes)
+            async with turn:
+                return await self.fetch_whole(name, most_bytes)
         except FailedError as exc:
             raise self.failed(exc, name, "read") from None
 
@@ -255,6 +262,7 @@ class RemoteWriter:
         self._num_bytes = 0
         self._parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self._upload: Future[None] | None = None
+        self._is_new = False
         self._given_up = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -291,6 +299,7 @@ class RemoteWriter:
     async def _hand_over(self, part: bytes | None) -> None:
         """Give a part to the upload, once it has room for it."""
         if self._upload is None:
+            self._is_new = await self._is_missing()
             # Not a task of this coroutine's: the thread would not know that something is going on.
             self._upload = self._store.start(self._store.upload(self._name, self._given()))
         putting = asyncio.create_task(self._parts.put(part))
@@ -300,6 +309,13 @@ class RemoteWriter:
                 putting.cancel()
                 self._upload.result()  # raises what went wrong
                 return
+
+    async def _is_missing(self) -> bool:
+        try:
+            await self._store.fetch_size(self._name)
+        except MissingError:
+            return True
+        return False
 
     async def _given(self) -> AsyncIterator[bytes]:
         while (part := await self._parts.get()) is not None:
@@ -312,6 +328,9 @@ class RemoteWriter:
         try:
             upload.result()
         except FailedError as exc:
+            # Perhaps only the answer to its last request was lost; asked again, a server knows of no such upload.
+            if self._is_new and self._store.size(self._name) == self._num_bytes:
+                return
             raise self._store.failed(exc, self._name, "write") from None
         size = self._store.size(self._name)
         if size != self._num_bytes:

@@ -206,7 +206,7 @@ def test_an_upload_in_parts_over_a_bad_network(server, place):
     mix = Mix([(0.2, Reset()), (0.2, Status(503)), (0.1, Reset(carried_out=True))], seed=2)
 
     def of_a_part(request):
-        """Parts alone: of what begins and ends an upload, nobody can tell whether it was done if its answer is lost."""
+        """Parts alone: what an upload ends with is in a test of its own."""
         asked = request.target.lower()
         found = mix(request)
         return found if "partnumber" in asked or ("comp=block" in asked and "blocklist" not in asked) else None
@@ -217,6 +217,32 @@ def test_an_upload_in_parts_over_a_bad_network(server, place):
             put(store, f"large-{number}", LARGE)
         assert sum(request.fault is not None for request in proxy.requests) > 2
     assert set(objects_of(url, server.storage_options).values()) == {LARGE}
+
+
+@pytest.mark.parametrize("server", WRITABLE, indirect=True)
+def test_an_upload_whose_last_answer_is_lost_is_known_to_be_whole(server, place):
+    url, _ = place
+
+    def ends_an_upload(request):
+        asked = request.target.lower()
+        return (request.method == "POST" and "uploadid=" in asked) or "comp=blocklist" in asked
+
+    lost = Rule(fault=Reset(carried_out=True), when=ends_an_upload, times=1)
+    with FaultServer(f"127.0.0.1:{server.port}", lost) as proxy:
+        store = open_store(url, StoreOptions(storage_options=server.through(proxy.port).storage_options))
+        put(store, "large", LARGE)
+        assert sum(request.fault is not None for request in proxy.requests) == 1
+    assert objects_of(url, server.storage_options) == {"large": LARGE}
+
+
+def test_an_upload_that_fails_at_its_end_has_failed(seaweedfs):
+    url = f"{seaweedfs.url}/end"
+    refused = Rule(fault=Status(403), methods=("POST",), when=lambda request: "uploadid=" in request.target.lower())
+    with FaultServer(f"127.0.0.1:{seaweedfs.port}", refused) as proxy:
+        store = open_store(url, StoreOptions(storage_options=seaweedfs.through(proxy.port).storage_options))
+        with pytest.raises(StorageError, match="access is refused"):
+            put(store, "large", LARGE)
+    assert objects_of(url, seaweedfs.storage_options) == {}
 
 
 def test_an_upload_that_fails_midway_is_called_off(seaweedfs):

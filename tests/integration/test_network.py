@@ -64,6 +64,18 @@ def test_each_rank_reads_the_tables_of_its_own_chunks_alone(dataset):
     assert len(set(keys)) == 240
 
 
+def test_of_many_tables_so_many_are_asked_for_at_once_as_there_may_be_connections(tmp_path):
+    many = make_dataset(tmp_path, 300, shard_samples=1)
+    at_once = []
+    with served(many) as server:
+        server.latency = 0.2
+        server.use(lambda _: at_once.append(sum(not request.end for request in server.requests)))
+        assert same_batches(batches_of(server.url, shuffle="global"), batches_of(many, shuffle="global"))
+        tables = [request.path for request in server.requests if request.path.endswith(".parquet")]
+    assert len(tables) == len(set(tables)) >= 300
+    assert 100 < max(at_once) <= 2 * 128 + 1  # tables, and samples
+
+
 @pytest.mark.parametrize("epoch", range(3))
 def test_a_chunk_is_asked_for_once_and_the_first_batch_by_itself_before(dataset, epoch):
     order = {"chunk_size": 7, "lanes": 3, "shuffle_buffer": 60}
