@@ -227,6 +227,11 @@ class DecodeConfig:
                 f"label_mode='binary' needs two classes; there are {num_classes}", setting="label_mode", value="binary"
             )
 
+    def load(self) -> None:
+        """Import what decodes, which takes a tenth of a second, before it is needed."""
+        if self.decode:
+            import shardkit.codecs.image  # noqa: F401
+
     def decoder(self, field: FieldInfo) -> ImageDecoder | None:
         """What makes pixels of pictures; ``None`` where their bytes are handed out.
 

@@ -86,7 +86,7 @@ class Loader:
         if options:
             known = ", ".join(sorted(LoaderOptions.__annotations__))
             raise ConfigError(f"Loader has no setting {', '.join(options)}", advice=f"It has: {known}")
-        self._dataset = open_dataset(url, self._storage)
+        self._dataset = open_dataset(url, self._storage, meanwhile=self._decode.load)
         self._split = self._dataset.split(split)
         self._order = order.numbers(
             self._split, self.manifest.fingerprint, packed_shuffled=self.manifest.packed_shuffled

@@ -162,12 +162,15 @@ def read_manifest(url: str | os.PathLike[str], **options: Unpack[StoreKeywords])
     return _manifest_in(open_store(url, StoreOptions(**options)))
 
 
-def open_dataset(url: str | os.PathLike[str], options: StoreOptions | None = None) -> DataSet:
+def open_dataset(
+    url: str | os.PathLike[str], options: StoreOptions | None = None, *, meanwhile: Callable[[], None] | None = None
+) -> DataSet:
     """A packed data set: its manifest and root table, checked against each other.
 
     Args:
         url: The data set: a folder's path or URL.
         options: How to reach it where it is not on this machine.
+        meanwhile: Called while a server's answers are on their way: for what takes time and will be needed.
 
     Returns:
         The data set. Sample tables are read when they are asked for.
@@ -177,18 +180,28 @@ def open_dataset(url: str | os.PathLike[str], options: StoreOptions | None = Non
         StorageError: They cannot be read.
         ConfigError: The URL's scheme is not one that shardkit reads.
     """
-    return dataset_in(open_store(url, options))
+    return dataset_in(open_store(url, options), meanwhile)
 
 
-def dataset_in(store: Store) -> DataSet:
+def dataset_in(store: Store, meanwhile: Callable[[], None] | None = None) -> DataSet:
     """As `open_dataset`, from a store.
 
     Args:
         store: Where the data set lies.
+        meanwhile: As there.
     """
-    coming = store.start_read(SHARD_TABLE_NAME, MAX_TABLE_BYTES) if isinstance(store, FetchesAhead) else None
-    manifest = _manifest_in(store)
-    data = None if coming is None else coming.result()
+    manifest_data = data = None
+    if isinstance(store, FetchesAhead):
+        coming = [
+            store.start_read(name, most_bytes)
+            for name, most_bytes in ((MANIFEST_NAME, MAX_MANIFEST_BYTES), (SHARD_TABLE_NAME, MAX_TABLE_BYTES))
+        ]
+        import pyarrow.parquet  # noqa: F401 (it takes as long as the answers, which cannot be read without it)
+
+        if meanwhile is not None:
+            meanwhile()
+        manifest_data, data = (future.result() for future in coming)
+    manifest = _manifest_in(store, manifest_data)
     shards = _parsed(store, SHARD_TABLE_NAME, MAX_TABLE_BYTES, data, ShardTable.from_parquet)
     if shards is None:
         raise ManifestError("the table of shards is missing", shard=SHARD_TABLE_NAME, advice="Copy the data set again")
@@ -196,8 +209,8 @@ def dataset_in(store: Store) -> DataSet:
     return DataSet(store, manifest, shards)
 
 
-def _manifest_in(store: Store) -> Manifest:
-    manifest = _parsed(store, MANIFEST_NAME, MAX_MANIFEST_BYTES, None, Manifest.from_json)
+def _manifest_in(store: Store, data: bytes | None = None) -> Manifest:
+    manifest = _parsed(store, MANIFEST_NAME, MAX_MANIFEST_BYTES, data, Manifest.from_json)
     if manifest is None:
         raise ManifestError(
             f"no data set here: {store.url} has no {MANIFEST_NAME}",
