@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from servers.s3 import SeaweedFS
 
 _QUICK_PICTURES, _QUICK_SECONDS = 1_100, 0.5
-_QUICK_ROWS = "local,bucket,cache-empty,cache-full,encoded-local,encoded-bucket,webdataset-curl-plain," + ",".join(
-    f"bare-{at_once}" for at_once in AT_ONCE
+_QUICK_ROWS = (
+    "local,bare-decode,bucket,cache-empty,cache-full,encoded-local,bare-shuffle,encoded-bucket,webdataset-curl-plain,"
+    + ",".join(f"bare-{at_once}" for at_once in AT_ONCE)
 )
 
 

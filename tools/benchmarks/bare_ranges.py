@@ -1,8 +1,9 @@
 """The limit of loading from a bucket: obstore's ranged requests for all bytes of the shards, and nothing else.
 
 The ranges are those of shardkit's chunks, in random order; for the variants that end in ``even``, whole multiples of
-8 MiB, which cost some servers less. Those that end in ``cut`` copy each sample out of what comes and verify it; those
-that end in ``decode`` decode it too, in a thread a core: what every loader has to do, without order and batches.
+8 MiB, which cost some servers less. Those that end in ``shuffle`` copy each sample out of what comes, verify it and
+draw from a shuffle buffer; those that end in ``decode`` copy, verify and decode, in a thread a core. That is what every
+loader has to do, without batches and without an order that can be gone on with.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Range:
 
 
 _RANGE_BYTES = 8 * 2**20  # as shardkit's chunks
+_HELD_BYTES = 256 * 10**6  # as shardkit's shuffle buffer
 
 
 def prepare(data: Data, folder: Path) -> Path:  # noqa: ARG001
@@ -107,6 +109,25 @@ class _Decode:
             self._decoder.decode_into(sample, images[place], scratch=scratch)
 
 
+class _ShuffleBuffer:
+    """Samples, of which one drawn at random makes room for each that comes."""
+
+    def __init__(self, num_samples: int) -> None:
+        self._num_samples = num_samples
+        self._held: list[bytes] = []
+        self._random = random.Random(0)
+
+    def __call__(self, wanted: Range, data: memoryview) -> None:
+        drawn = []
+        for sample in _cut(wanted, data):
+            if len(self._held) < self._num_samples:
+                self._held.append(sample)
+                continue
+            place = int(self._random.random() * self._num_samples)
+            drawn.append(self._held[place])
+            self._held[place] = sample
+
+
 def _cut(wanted: Range, data: memoryview) -> list[bytes]:
     found = []
     for offset, size, digest in wanted.samples:
@@ -127,7 +148,7 @@ class _BareRanges:
         self._at_once = int(at_once)
         self._ranges = even_ranges(settings.remote) if form == "even" else chunk_ranges(settings.remote)
         self._sample_bytes = sum(wanted.stop - wanted.start for wanted in self._ranges) / settings.num_samples
-        self._cuts = form == "cut"
+        self._draw = _ShuffleBuffer(int(_HELD_BYTES / self._sample_bytes)) if form == "shuffle" else None
         self._decode = _Decode(settings, max(len(wanted.samples) for wanted in self._ranges))
         self._threads = ThreadPoolExecutor(settings.workers) if form == "decode" else None
         random.Random(0).shuffle(self._ranges)
@@ -173,8 +194,8 @@ class _BareRanges:
 
     async def _fetch(self, wanted: Range) -> int:
         found = await obstore.get_range_async(self._bucket, wanted.name, start=wanted.start, end=wanted.stop)
-        if self._cuts:
-            _cut(wanted, memoryview(found))
+        if self._draw is not None:
+            self._draw(wanted, memoryview(found))
         if self._threads is not None:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._threads, self._decode, wanted, memoryview(found))

@@ -60,8 +60,9 @@ CLOUD_ROWS: tuple[CloudRow, ...] = (
     ),
     CloudRow(name="bare-even", title=f"the bare loop, {_MOST} at once, ranges of 8 MiB that begin at multiples of it",
              peer="bare_ranges", content="encoded", resize="none", variant=f"{_MOST} even"),
-    CloudRow(name="bare-cut", title=f"the bare loop, {_MOST} at once, samples copied out and verified",
-             peer="bare_ranges", content="encoded", resize="none", variant=f"{_MOST} cut"),
+    CloudRow(name="bare-shuffle",
+             title=f"the bare loop, {_MOST} at once, samples copied out, verified and drawn from a buffer of 256 MB",
+             peer="bare_ranges", content="encoded", resize="none", variant=f"{_MOST} shuffle"),
     CloudRow(name="encoded-bucket", title="**shardkit**, decode=False", peer="shardkit_", content="encoded",
              resize="none"),
 )  # fmt: skip

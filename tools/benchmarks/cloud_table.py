@@ -128,6 +128,8 @@ def bars(results: CloudResults) -> Iterator[str]:
                 f"- decoded, {latency} ms: {plain:.2f} x the rate of local files, {aside:.2f} x with the server's "
                 f"processor time set aside (asked: {_LEAST_OF_LOCAL:g} x)"
             )
+        if (ratio := found.ratio(bucket, _ROWS["bare-decode"])) is not None:
+            yield f"- decoded, {latency} ms: {ratio:.2f} x the rate of the bare loop that decodes too"
         for at_once in AT_ONCE:
             ratio = found.ratio(encoded, _ROWS[f"bare-{at_once}"])
             if ratio is not None:
@@ -135,6 +137,8 @@ def bars(results: CloudResults) -> Iterator[str]:
                     f"- encoded, {latency} ms: {ratio:.2f} x the rate of the bare loop with {at_once} requests at once "
                     f"(asked: {_LEAST_OF_BARE:g} x)"
                 )
+        if (ratio := found.ratio(encoded, _ROWS["bare-shuffle"])) is not None:
+            yield f"- encoded, {latency} ms: {ratio:.2f} x the rate of the bare loop that shuffles too"
         if first := found.values(bucket, "first_s"):
             asked = f" (asked: {_MOST_FIRST_S:g} s)" if latency == 100 else ""
             yield f"- first batch, {latency} ms: after {median(first):.2f} s{asked}"
