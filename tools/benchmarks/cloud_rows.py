@@ -36,8 +36,8 @@ class CloudRow(Row):
 
 CLOUD_ROWS: tuple[CloudRow, ...] = (
     CloudRow(name="local", title="**shardkit**, local files", peer="shardkit_", is_remote=False),
-    CloudRow(name="bare-decode", title=f"the bare loop, {_FIRST} at once, samples copied out, verified and decoded",
-             peer="bare_ranges", variant=f"{_FIRST} decode"),
+    CloudRow(name="bare-decode", title=f"the bare loop, {_FIRST} at once, that decodes too", peer="bare_ranges",
+             variant=f"{_FIRST} decode"),
     CloudRow(name="bucket", title="**shardkit**", peer="shardkit_"),
     CloudRow(name="cache-empty", title="**shardkit**, cache=DIR, empty: first epoch", peer="shardkit_",
              cache="empty"),
@@ -58,11 +58,10 @@ CLOUD_ROWS: tuple[CloudRow, ...] = (
                  content="encoded", resize="none", variant=str(at_once))
         for at_once in AT_ONCE
     ),
-    CloudRow(name="bare-even", title=f"the bare loop, {_MOST} at once, ranges of 8 MiB that begin at multiples of it",
+    CloudRow(name="bare-even", title=f"the bare loop, {_MOST} at once, multiples of 8 MiB",
              peer="bare_ranges", content="encoded", resize="none", variant=f"{_MOST} even"),
-    CloudRow(name="bare-shuffle",
-             title=f"the bare loop, {_MOST} at once, samples copied out, verified and drawn from a buffer of 256 MB",
-             peer="bare_ranges", content="encoded", resize="none", variant=f"{_MOST} shuffle"),
+    CloudRow(name="bare-shuffle", title=f"the bare loop, {_MOST} at once, that shuffles too", peer="bare_ranges",
+             content="encoded", resize="none", variant=f"{_MOST} shuffle"),
     CloudRow(name="encoded-bucket", title="**shardkit**, decode=False", peer="shardkit_", content="encoded",
              resize="none"),
 )  # fmt: skip
