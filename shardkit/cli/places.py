@@ -51,7 +51,8 @@ def store_options(pairs: list[str] | None) -> StoreOptions:
     for pair in pairs or ():
         name, sign, value = pair.partition("=")
         if not name or not sign:
-            raise ConfigError("--storage-option takes NAME=VALUE", setting="storage_option", value=name)
+            # Not shown: it may be a password without its name.
+            raise ConfigError("--storage-option takes NAME=VALUE", setting="storage_option")
         options[name] = value
     try:
         retries, timeout = int(options.pop("retries", 8)), float(options.pop("timeout", 30.0))

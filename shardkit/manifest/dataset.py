@@ -214,7 +214,7 @@ def _manifest_in(store: Store, data: bytes | None = None) -> Manifest:
     if manifest is None:
         raise ManifestError(
             f"no data set here: {store.url} has no {MANIFEST_NAME}",
-            advice="It is written last: if packing was stopped, run the same `shardkit pack` again",
+            advice="Check the place. It is written last: if packing was stopped, run the same `shardkit pack` again",
         )
     return manifest
 

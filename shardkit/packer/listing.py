@@ -13,6 +13,7 @@ from shardkit.packer.folder import read_folder
 from shardkit.packer.rows import TABLE_SUFFIXES
 from shardkit.packer.source import Source, shown_path
 from shardkit.packer.table import read_table
+from shardkit.storage import check_local
 
 if TYPE_CHECKING:
     from shardkit.packer.options import ClassFrom, LabelsFrom
@@ -38,9 +39,10 @@ class Listing:
         """Where the labels come from.
 
         Raises:
-            ConfigError: The source is neither a folder nor a table, cannot be looked at, or has a setting that is only
-                for the other kind.
+            ConfigError: The source is a URL, neither a folder nor a table, cannot be looked at, or has a setting that
+                is only for the other kind.
         """
+        check_local(self.source, "source")
         try:
             mode = self.source.stat().st_mode
         except (OSError, ValueError) as exc:

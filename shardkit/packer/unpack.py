@@ -15,7 +15,7 @@ import xxhash
 from shardkit.errors import ConfigError, FormatError, StorageError
 from shardkit.manifest import open_dataset
 from shardkit.packer.source import shown_path, without_suffix
-from shardkit.storage import StoreOptions, local_copy
+from shardkit.storage import StoreOptions, check_local, local_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,10 +52,12 @@ def unpack(
         The pictures that are there now.
 
     Raises:
-        ConfigError: The folder holds something else, a path would lead out of it, or there is no such split.
+        ConfigError: The folder is a URL or holds something else, a path would lead out of it, or there is no such
+            split.
         FormatError: A shard is damaged.
         StorageError: Something cannot be read or written.
     """
+    check_local(folder, "folder")
     dataset = open_dataset(url, StoreOptions(**options))
     rows = dataset.shards if split is None else dataset.split(split).shards
     with_labels = dataset.manifest.packed.get("labels_from") == "table"

@@ -7,7 +7,7 @@ from shardkit.storage.base import FetchesAhead, HasPaths, Store, Writer
 from shardkit.storage.braces import expand_braces
 from shardkit.storage.copies import local_copy
 from shardkit.storage.local import LocalStore
-from shardkit.storage.urls import Place, StoreKeywords, StoreOptions, open_store
+from shardkit.storage.urls import Place, StoreKeywords, StoreOptions, check_local, open_store
 
 __all__ = [
     "FetchesAhead",
@@ -18,6 +18,7 @@ __all__ = [
     "StoreKeywords",
     "StoreOptions",
     "Writer",
+    "check_local",
     "expand_braces",
     "local_copy",
     "open_store",

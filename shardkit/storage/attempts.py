@@ -21,6 +21,7 @@ __all__ = ["Expect", "FailedError", "MissingError", "RetryPolicy", "TakenError",
 
 _FIRST_DELAY_S = 0.1
 _MOST_DELAY_S = 20.0
+_TRY_AGAIN = "Check that the address is right, and try again later, or with more retries or a longer timeout"
 _MOST_RETRY_AFTER_S = 300.0
 _LEAST_BYTES_PER_S = 16 * 2**10
 T = TypeVar("T")
@@ -128,4 +129,4 @@ async def attempted(policy: RetryPolicy, request: Callable[[Expect], Awaitable[T
         if attempt < policy.retries:
             await asyncio.sleep(policy.delay(attempt, asked))
     tries = "once" if policy.retries == 0 else f"{policy.retries + 1} times"
-    raise FailedError(f"{failure.what}; tried {tries}", "Try again later, or with more retries or a longer timeout")
+    raise FailedError(f"{failure.what}; tried {tries}", _TRY_AGAIN)

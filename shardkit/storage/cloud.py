@@ -29,6 +29,9 @@ _MOST_SETTLING_S = 2.0
 _ANY_TIME = timedelta(days=1)  # it is looked after elsewhere
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
+# Booleans have such names too: use_fabric_endpoint.
+_ENDPOINT = re.compile(r"(?!.*use_).*endpoint(_url)?", re.IGNORECASE)
+_ENDPOINT_VARIABLES = {"s3": ("AWS_ENDPOINT", "AWS_ENDPOINT_URL"), "az": ("AZURE_STORAGE_ENDPOINT",), "gs": ()}
 _FOR_GOOD = ("certificate", "UnknownIssuer", "builder error", "InvalidUri")
 _CREDENTIALS = "Give them as storage_options or in the environment; skip_signature=true is for public buckets"
 _ALLOW_HTTP = "Name an https endpoint, or say allow_http=true among the storage options if that is meant"
@@ -65,6 +68,7 @@ class CloudClient(Client):
 
     def __init__(self, url: str, options: Mapping[str, str], policy: RetryPolicy, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
+        _check_endpoints(url.partition(":")[0].lower(), options, secrets)
         self._calls: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
         # Requests are tried again one by one, with the time each takes in view. Only the parts of an upload have to be
         # tried again from within, each in the time that so many bytes may take. The client counts what is sent as
@@ -89,9 +93,15 @@ class CloudClient(Client):
                 retry_config={"max_retries": retries, "retry_timeout": limits["timeout"] * (retries + 1)},
             )  # fmt: skip
         except (BaseError, ValueError, TypeError) as exc:
+            named = [name for name, value in options.items() if f'"{value}"' in str(exc)]
             raise ConfigError(
-                f"a storage option is wrong: {redacted(exc, self._secrets)}", setting="storage_options",
+                f"a storage option is wrong: {self._said(exc)}", setting="storage_options",
+                value=", ".join(named) or None, advice="obstore's documentation has the names",
             ) from None  # fmt: skip
+
+    def _said(self, exc: Exception) -> str:
+        """What one of obstore's failures says, without what must not be shown and what only its makers can read."""
+        return " ".join(redacted(str(exc).split("Debug source:", maxsplit=1)[0], self._secrets).split())
 
     async def get(self, name: str, start: int, stop: int, expect: Expect) -> Reply:
         """Bytes of an object."""
@@ -209,7 +219,7 @@ class CloudClient(Client):
         status = _STATUS.search(said)
         if status is not None:
             _refuse(int(status[1]), _CODE.search(said))
-        what = " ".join(redacted(said.split("Debug source:", maxsplit=1)[0], self._secrets).split())
+        what = self._said(exc)
         if not isinstance(exc, exceptions.GenericError) or any(word in said for word in _FOR_GOOD):
             raise FailedError(what) from None
         raise TemporaryError(what) from None
@@ -217,6 +227,17 @@ class CloudClient(Client):
 
 class _NoSuchRangeError(FailedError):
     """The object ends before the bytes that were asked for."""
+
+
+def _check_endpoints(scheme: str, options: Mapping[str, str], secrets: tuple[str, ...]) -> None:
+    """Refuse endpoints that are no URLs, about which obstore's threads panic."""
+    given = {name: value for name, value in options.items() if _ENDPOINT.fullmatch(name)}
+    given |= {name: os.environ[name] for name in _ENDPOINT_VARIABLES[scheme] if os.environ.get(name)}
+    for name, value in given.items():
+        if not value.lower().startswith(("http://", "https://")):
+            raise ConfigError(
+                "an endpoint begins with http:// or https://", setting=name, value=redacted(value, secrets)
+            )
 
 
 def _refuse(status: int, code: re.Match[str] | None) -> NoReturn:

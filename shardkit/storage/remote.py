@@ -103,9 +103,12 @@ class RemoteStore:
                     raise FailedError(f"it has {reply.size} bytes instead of {num_bytes}", "Copy it there again")
                 await asyncio.to_thread(os.pwrite, descriptor, reply.data, start)
 
-        async with asyncio.TaskGroup() as group:
-            for start in range(0, num_bytes, _PART_BYTES):
-                group.create_task(copy(start))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for start in range(0, num_bytes, _PART_BYTES):
+                    group.create_task(copy(start))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # the first one tells enough
 
     def size(self, name: str) -> int | None:
         """An object's length in bytes, or ``None`` where there is no such object."""

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from shardkit.storage.base import Store
     from shardkit.storage.client import Client
 
-__all__ = ["Place", "StoreKeywords", "StoreOptions", "open_store"]
+__all__ = ["Place", "StoreKeywords", "StoreOptions", "check_local", "open_store"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# What becomes of a URL that was taken for a path, or mistyped.
+_ONE_SLASH = re.compile(r"(s3|gs|az|https?):/", re.IGNORECASE)
 _CLOUD = frozenset({"s3", "gs", "az"})
 _NO_SECRETS = frozenset({"allow_http", "endpoint", "region", "bucket", "account_name", "use_emulator", "use_ssl"})
 
@@ -57,6 +59,10 @@ class StoreOptions:
         options = self.storage_options
         if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
             raise ConfigError("storage_options must be a mapping of texts to texts", setting="storage_options")
+        for name in {"retries", "timeout"} & options.keys():
+            raise ConfigError(
+                f"{name} is no storage option", setting="storage_options", advice=f"Give {name}=... beside them"
+            )
         texts = dict(map(_as_option, options.items()))
         object.__setattr__(self, "storage_options", texts)
 
@@ -109,6 +115,11 @@ def open_store(url: str | os.PathLike[str], options: StoreOptions | None = None)
     text = _as_text(url)
     found = _SCHEME.match(text)
     if found is None:
+        if (mistyped := _ONE_SLASH.match(text)) is not None:
+            raise ConfigError(
+                "a URL has two slashes behind its scheme", setting="url", value=redacted(text),
+                advice=f"Write {mistyped[1]}://",
+            )  # fmt: skip
         return LocalStore(text)
     scheme = found[1].lower()
     if scheme not in {"file", "http", "https", *_CLOUD}:
@@ -124,6 +135,20 @@ def open_store(url: str | os.PathLike[str], options: StoreOptions | None = None)
     if scheme == "file":
         return _local(parts, text)
     return _remote(text, parts, options or StoreOptions())
+
+
+def check_local(path: str | os.PathLike[str], setting: str) -> None:
+    """Refuse a URL where only what is on this machine may stand.
+
+    Raises:
+        ConfigError: It is one, or what became of one that was taken for a path.
+    """
+    text = os.fsdecode(path)
+    if _SCHEME.match(text) or _ONE_SLASH.match(text):
+        raise ConfigError(
+            f"{setting} is a path of this machine, and no URL", setting=setting, value=redacted(text),
+            advice="Copy it with your cloud's own tools",
+        )  # fmt: skip
 
 
 def _local(parts: SplitResult, text: str) -> LocalStore:
@@ -148,6 +173,8 @@ def _remote(text: str, parts: SplitResult, options: StoreOptions) -> Store:
                 f"a URL of {parts.scheme}:// is a bucket and a path", setting="url", value=shown,
                 advice="Give credentials as storage_options or in the environment",
             )  # fmt: skip
+        if "//" in parts.path:
+            raise ConfigError("the URL has an empty part between two slashes", setting="url", value=shown)
         client = CloudClient(text, options.storage_options, options.policy, options.secrets)
     else:
         from shardkit.storage.http import HttpClient

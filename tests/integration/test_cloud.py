@@ -257,6 +257,57 @@ def test_an_upload_that_fails_midway_is_called_off(seaweedfs):
     assert objects_of(url, seaweedfs.storage_options) == {}
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut", "longer"])
+def test_unpacking_what_is_damaged_in_a_bucket_names_the_shard(dataset, seaweedfs, tmp_path, damage):
+    url, options = f"{seaweedfs.url}/damaged-{damage}", seaweedfs.storage_options
+    shardkit.pack(dataset.parent / "pictures", url, shard_samples=25, workers=1, storage_options=options)
+    store = open_store(url, StoreOptions(storage_options=options))
+    data = store.read("train-000003.tar")
+    if damage == "missing":
+        store.delete("train-000003.tar")
+    else:
+        put(store, "train-000003.tar", data[:1000] if damage == "cut" else data + bytes(1024))
+    with pytest.raises(StorageError, match="train-000003.tar"):
+        shardkit.unpack(url, tmp_path / "out", storage_options=options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"endpoint": "127.0.0.1:9"}, "begins with http:// or https://.*endpoint"),
+        ({"aws_endpoint_url": "localhost"}, "begins with http:// or https://.*aws_endpoint_url"),
+        ({"endpont": "http://127.0.0.1:9"}, "a storage option is wrong: .*endpont"),
+        ({"skip_signature": "perhaps"}, "a storage option is wrong: .*value skip_signature"),
+        ({"retries": "1"}, "retries is no storage option"),
+    ],
+)
+def test_wrong_options_are_said_in_a_line(options, said):
+    usual = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
+    with pytest.raises(ConfigError, match=said) as caught:
+        shardkit.Loader("s3://bucket/x", storage_options={**usual, **options})
+    assert "Debug" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("s3://bucket//x", "empty part"), ("s3:/bucket/x", "two slashes"), ("https:/host/x", "two slashes")],
+)
+def test_mistyped_urls_are_said_to_be_so(url, said):
+    with pytest.raises(ConfigError, match=said):
+        shardkit.Loader(url, storage_options={"skip_signature": "true"})
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/x", "s3:/bucket/x"])
+def test_where_only_a_path_may_stand_a_url_is_refused(dataset, url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="a path of this machine, and no URL"):
+        shardkit.unpack(dataset, url)
+    with pytest.raises(ConfigError, match="a path of this machine, and no URL"):
+        shardkit.pack(url, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_lock_is_renewed_though_an_answer_is_lost(seaweedfs, monkeypatch):
     monkeypatch.setattr(object_lock, "RENEWED_EVERY_S", 0.2)
     url = f"{seaweedfs.url}/renewed"
