@@ -117,6 +117,7 @@ class DataSet:
         """
         name = table_name(row.name)
         fields = tuple(self.manifest.fields)
+        data = self.store.read_if_there(name, MAX_TABLE_BYTES) if data is None else data
         table = _parsed(
             self.store,
             name,
@@ -159,7 +160,8 @@ def read_manifest(url: str | os.PathLike[str], **options: Unpack[StoreKeywords])
         StorageError: It cannot be read.
         ConfigError: The URL's scheme is not one that shardkit reads.
     """
-    return _manifest_in(open_store(url, StoreOptions(**options)))
+    store = open_store(url, StoreOptions(**options))
+    return _manifest_in(store, store.read_if_there(MANIFEST_NAME, MAX_MANIFEST_BYTES))
 
 
 def open_dataset(
@@ -190,26 +192,25 @@ def dataset_in(store: Store, meanwhile: Callable[[], None] | None = None) -> Dat
         store: Where the data set lies.
         meanwhile: As there.
     """
-    manifest_data = data = None
+    wanted = ((MANIFEST_NAME, MAX_MANIFEST_BYTES), (SHARD_TABLE_NAME, MAX_TABLE_BYTES))
     if isinstance(store, FetchesAhead):
-        coming = [
-            store.start_read(name, most_bytes)
-            for name, most_bytes in ((MANIFEST_NAME, MAX_MANIFEST_BYTES), (SHARD_TABLE_NAME, MAX_TABLE_BYTES))
-        ]
+        coming = [store.start_read(*what) for what in wanted]
         import pyarrow.parquet  # noqa: F401 (it takes as long as the answers, which cannot be read without it)
 
         if meanwhile is not None:
             meanwhile()
-        manifest_data, data = (future.result() for future in coming)
-    manifest = _manifest_in(store, manifest_data)
-    shards = _parsed(store, SHARD_TABLE_NAME, MAX_TABLE_BYTES, data, ShardTable.from_parquet)
+        of_manifest, of_shards = (future.result() for future in coming)
+    else:
+        of_manifest, of_shards = (store.read_if_there(*what) for what in wanted)
+    manifest = _manifest_in(store, of_manifest)
+    shards = _parsed(store, SHARD_TABLE_NAME, MAX_TABLE_BYTES, of_shards, ShardTable.from_parquet)
     if shards is None:
         raise ManifestError("the table of shards is missing", shard=SHARD_TABLE_NAME, advice="Copy the data set again")
     _check_counts(manifest, shards)
     return DataSet(store, manifest, shards)
 
 
-def _manifest_in(store: Store, data: bytes | None = None) -> Manifest:
+def _manifest_in(store: Store, data: bytes | None) -> Manifest:
     manifest = _parsed(store, MANIFEST_NAME, MAX_MANIFEST_BYTES, data, Manifest.from_json)
     if manifest is None:
         raise ManifestError(
@@ -220,8 +221,7 @@ def _manifest_in(store: Store, data: bytes | None = None) -> Manifest:
 
 
 def _parsed(store: Store, name: str, most_bytes: int, data: bytes | None, parse: Callable[[bytes], T]) -> T | None:
-    """What an object says, or ``None`` where there is none; what comes damaged from a server is asked for again."""
-    data = store.read_if_there(name, most_bytes) if data is None else data
+    """What an object says, ``None`` where there is none; what has come damaged from a server is asked for again."""
     if data is None:
         return None
     for _ in range(_READ_AGAIN if isinstance(store, FetchesAhead) else 0):
