@@ -147,7 +147,7 @@ def test_stopped_at_any_moment_it_says_so_in_one_line(dataset, tmp_path, number,
     ]
     stopped = 0
     for place, (arguments, words) in enumerate(commands):
-        for delay in (0.0, 0.2, 0.5, 0.6):
+        for delay in (0.0, 0.1, 0.2, 0.4, 0.6):
             process = subprocess.Popen(
                 [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                 process_group=0,
@@ -162,7 +162,7 @@ def test_stopped_at_any_moment_it_says_so_in_one_line(dataset, tmp_path, number,
             (line,) = said.splitlines()
             assert line.startswith(f"shardkit: {words}")
             stopped += 1
-    assert stopped >= 8
+    assert stopped >= len(commands)  # each of them at least at once, however fast the machine
 
 
 def wait_until_it_listens(pid):
