@@ -21,9 +21,9 @@ __all__ = ["Expect", "FailedError", "MissingError", "RetryPolicy", "TakenError",
 
 _FIRST_DELAY_S = 0.1
 _MOST_DELAY_S = 20.0
-_TRY_AGAIN = "Check that the address is right, and try again later, or with more retries or a longer timeout"
 _MOST_RETRY_AFTER_S = 300.0
 _LEAST_BYTES_PER_S = 16 * 2**10
+_TRY_AGAIN = "Check that the address is right, and try again later, or with more retries or a longer timeout"
 T = TypeVar("T")
 Expect = Callable[[int], None]
 
