@@ -6,38 +6,47 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from shardkit.adapters.keras import KerasDataset
-    from shardkit.adapters.resume import ResumeCallback
+    from shardkit.adapters.keras.dataset import KerasDataset
+    from shardkit.adapters.keras.resume import ResumeCallback
     from shardkit.adapters.webdataset import WebDatasetSamples
     from shardkit.loader import Loader
 
 __all__ = ["Resume", "to_keras", "to_tf", "to_webdataset"]
 
 
-def to_keras(loader: Loader, *, repeat: bool = False) -> KerasDataset:
-    """A loader as Keras takes it: straight into ``fit``, ``evaluate`` and ``predict``, on any Keras backend.
+def to_keras(loader: Loader, *, repeat: bool = False, map: Callable[..., Any] | None = None) -> KerasDataset:  # noqa: A002
+    """Turn a loader into a data set for Keras's ``fit``, ``evaluate`` and ``predict``, on any Keras backend.
 
-    ``fit(shuffle=True)``, Keras's default, changes nothing: the loader's own order is kept. With several ranks where
-    batches are padded, rows carry sample weights; count with ``weighted_metrics`` then.
+    Keras reads the batches in the loader's order: ``fit(shuffle=True)``, its default, changes nothing. Each whole pass
+    of Keras over the data takes the next epoch. Python may read the data set at any time, also while Keras does:
+    ``for x, y in data`` iterates over the epoch that is served, and ``data[i]`` is its batch ``i``. Neither moves the
+    epoch; set ``data.epoch`` for that, or iterate over the loader.
+
+    With several ranks where batches are padded, rows carry sample weights; use ``weighted_metrics`` then.
 
     Args:
         loader: The loader.
         repeat: Whether the data never end: for ``fit(steps_per_epoch=...)`` where an epoch of Keras is not an epoch
-            of the data. Keras then needs ``steps_per_epoch``.
+            of the data. Keras then needs ``steps_per_epoch``. Defaults to ``False``.
+        map: Turns each batch into what the model takes: ``map(images, labels)`` returns inputs, ``(inputs, targets)``
+            or ``(inputs, targets, sample_weights)``, each an array or a structure of arrays. It must depend on nothing
+            but the batch. Runs once for each batch, in the thread that trains; work on single images belongs into the
+            loader's ``augment``.
 
     Returns:
-        A ``keras.utils.PyDataset``. Each time Keras has used up an epoch, the next one follows.
+        The data set. It has ``len()``, ``class_names`` and ``epoch``, and can be pickled if the loader can.
 
     Raises:
         ImportError: Keras is not installed.
+        ConfigError: Keras is older than 3.7, or ``map`` is not a function.
     """
     try:
-        from shardkit.adapters.keras import KerasDataset
+        from shardkit.adapters.keras.dataset import KerasDataset
     except ImportError as exc:
         raise _missing("Keras", exc) from exc
-    return KerasDataset(loader, repeat=repeat)
+    return KerasDataset(loader, repeat=repeat, map=map)
 
 
 def Resume(  # noqa: N802
@@ -69,7 +78,7 @@ def Resume(  # noqa: N802
         StateError: When training begins: the save is of another data set, order or model.
     """
     try:
-        from shardkit.adapters.resume import ResumeCallback
+        from shardkit.adapters.keras.resume import ResumeCallback
     except ImportError as exc:
         raise _missing("Keras", exc) from exc
     return ResumeCallback(loader, directory, every=every, storage_options=storage_options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
@@ -18,7 +19,7 @@ from shardkit.loader.quality import ShuffleQuality, measure_shuffle
 from shardkit.loader.ranks import share_of, warn_of_shared_chunks
 from shardkit.loader.recorder import Recorder
 from shardkit.loader.skips import Skips
-from shardkit.loader.state import Handover, Position, make_state, read_state
+from shardkit.loader.state import Position, make_state, read_state
 from shardkit.loader.tables import TableCache
 from shardkit.manifest import open_dataset
 from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
@@ -77,6 +78,7 @@ class Loader:
     """
 
     def __init__(self, url: str | os.PathLike[str], split: str = "train", **options: Unpack[LoaderOptions]) -> None:
+        self._made_with = (url, split, dict(options))
         order = sorted_in(OrderConfig, options)
         self._decode = sorted_in(DecodeConfig, options)
         self._runtime = sorted_in(RuntimeConfig, options)
@@ -93,7 +95,6 @@ class Loader:
         )
         self._pipeline = self._make_pipeline()
         self._next = self._handed_out = Position(0, 0)
-        self._handover: Handover | None = None
         self._decode.check_classes(len(self.class_names))
         warn_of_shared_chunks(self._share, self._order)
         if state is not None:
@@ -240,16 +241,6 @@ class Loader:
         """Where the next iteration begins."""
         return self._next
 
-    def hand_over(self) -> Handover:
-        """Leave the position for the next data set of a framework that begins to iterate, see `take_over`."""
-        self._handover = Handover(self._next, len(self))
-        return self._handover
-
-    def take_over(self) -> Handover | None:
-        """What `hand_over` left, once."""
-        handover, self._handover = self._handover, None
-        return handover
-
     def explain(self, epoch: int, step: int) -> list[SampleRef]:
         """The samples of a global batch, from the order and the tables alone.
 
@@ -320,6 +311,26 @@ class Loader:
             )
         return self._pipeline.iterate(EpochOrder(self._order, epoch), start, self._share)
 
+    def batch(self, epoch: int, step: int) -> Batch:
+        """One batch, read alone and nothing ahead of it: for a look at any place of an epoch.
+
+        Args:
+            epoch: The epoch, from 0.
+            step: The step, 0 to ``len(loader) - 1``.
+
+        Returns:
+            The batch, the same that `batches` gives at this step.
+
+        Raises:
+            ConfigError: There is no such epoch or step.
+            FormatError: A shard is damaged or missing.
+            CodecError: An image cannot be decoded.
+        """
+        if type(step) is not int or not 0 <= step < len(self):
+            raise ConfigError(f"step must be from 0 to {len(self) - 1}", setting="step", value=step)
+        with closing(self._pipeline.iterate(EpochOrder(self._order, epoch), step, self._share, step + 1)) as batches:
+            return next(batches)
+
     def samples(self, epoch: int = 0, *, worker: int = 0, num_workers: int = 1) -> Iterator[Sample]:
         """This rank's samples of an epoch as they lie in the shards, encoded, in order; no padding, no bad samples.
 
@@ -381,8 +392,38 @@ class Loader:
             self._pipeline.recorder.reset()
         return found
 
+    def __reduce__(self) -> Any:
+        if self._made_with[2].get("storage_options"):
+            raise ConfigError(
+                "a loader with storage options cannot be pickled, since they may hold credentials",
+                setting="storage_options",
+                advice="Give credentials by environment variables, or make the loader in the process that uses it",
+            )
+        return self._as_parts()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Loader:
+        # Within a process the settings can be shared as they are, credentials and functions included.
+        make, arguments, positions = self._as_parts()
+        copy: Loader = make(*arguments)
+        copy.__setstate__(positions)
+        return copy
+
+    def _as_parts(self) -> tuple[Any, ...]:
+        url, split, options = self._made_with
+        # A copy keeps its rank, whatever its own process would find, and is refused if the data set is another by then.
+        options = {**options, "rank": self.rank, "world_size": self.world_size, "state": self.state(0)}
+        return _make, (url, split, options), (self._next, self._handed_out)
+
+    def __setstate__(self, positions: tuple[Position, Position]) -> None:
+        self._next, self._handed_out = positions
+
     def __repr__(self) -> str:
         return (
             f"Loader({self.url!r}, split={self._split.name!r}, samples={self.num_samples}, "
             f"batch_size={self._order.batch_size}, steps={len(self)}, rank={self.rank} of {self.world_size})"
         )
+
+
+def _make(url: str | os.PathLike[str], split: str, options: LoaderOptions) -> Loader:
+    """Make a loader from its pickled arguments."""
+    return Loader(url, split, **options)

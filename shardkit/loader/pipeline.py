@@ -107,13 +107,14 @@ class Pipeline:
         """The same, handing out bytes."""
         return replace(self, decoder=None)
 
-    def iterate(self, epoch: EpochOrder, start: int, share: Share) -> OrderedWork[Batch]:
+    def iterate(self, epoch: EpochOrder, start: int, share: Share, stop: int | None = None) -> OrderedWork[Batch]:
         """The batches of an epoch.
 
         Args:
             epoch: The order of the epoch.
             start: The first step.
             share: The rank.
+            stop: The step after the last; the end of the epoch without it.
 
         Returns:
             The batches, made ahead by threads that end with it.
@@ -128,7 +129,7 @@ class Pipeline:
             recorder=self.recorder,
         )
         return OrderedWork(
-            self._jobs(epoch, start, share, how),
+            self._jobs(epoch, start, stop, share, how),
             threads=self.threads,
             ahead=self._groups_ahead,
             on_idle=reader.close,
@@ -163,14 +164,19 @@ class Pipeline:
         encoded = None if decoder is None or decoder.stored else decoder
         return make_stats(self.recorder, self.threads, encoded, raw)
 
-    def _jobs(self, epoch: EpochOrder, start: int, share: Share, how: Decoding) -> Generator[BatchJob | GatherJob]:
+    def _jobs(
+        self, epoch: EpochOrder, start: int, stop: int | None, share: Share, how: Decoding
+    ) -> Generator[BatchJob | GatherJob]:
         arena = RowArena(self.tables, self.split, self.order.chunk_samples, self._live_chunks())
-        pixels = self._pixels(how.reader) if self._gathers else None
-        on_piece = how.reader.announce if pixels is None else pixels.admit
+        # For a single batch, only its own samples are worth reading, and not their chunks.
+        alone = stop == start + 1
+        pixels = self._pixels(how.reader) if self._gathers and not alone else None
+        on_piece = None if alone else how.reader.announce if pixels is None else pixels.admit
         buffers = BufferPool(self._batches_alive)
         started = perf_counter()
         early: list[Rows] | None = None
-        for steps in self._grouped(self._announced(epoch.batches(share, start), share, how.reader)):
+        steps_of_rank = islice(epoch.batches(share, start), None if stop is None else stop - start)
+        for steps in self._grouped(self._announced(steps_of_rank, share, how.reader)):
             rows = arena.locate(np.concatenate([samples for _, samples in steps]), on_piece)
             batches, first = [], 0
             for step, samples in steps:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from shardkit.loader.order import OrderNumbers
 
-__all__ = ["STATE_VERSION", "Handover", "Position", "make_state", "read_state"]
+__all__ = ["STATE_VERSION", "Position", "ProgressTracker", "make_state", "read_state"]
 
 STATE_VERSION = 1
 MAX_STATE_BYTES = 1 << 20
@@ -37,15 +37,19 @@ class Position:
         return Position(self.epoch + epochs, step)
 
 
-class Handover:
-    """What a run and the framework's data set tell each other: how far the training steps have come.
+class ProgressTracker:
+    """How far training has come: what a training run and the framework's data set tell each other.
 
-    A framework reads ahead, so its data set cannot tell what was trained on; who counts the steps can.
+    A framework reads ahead, so its data set cannot tell what was trained on; the one that counts training steps can.
+
+    Args:
+        position: Where the data that was not trained on begins.
+        num_steps: Steps in an epoch.
 
     Attributes:
-        position: Where the data that was not trained on begins.
-        lead: Placeholders that the data set hands out before, for a framework that counts from the epoch's start.
-        endless: Whether the data set goes on with the next epoch by itself; told by whoever takes this.
+        position: The same, kept up to date by `advance`.
+        lead: Placeholders that the data set hands out first, for a framework that counts steps from the epoch's start.
+        endless: Whether the data continue with the next epoch by themselves; set by the data set.
     """
 
     def __init__(self, position: Position, num_steps: int) -> None:
@@ -55,7 +59,7 @@ class Handover:
         self._num_steps = num_steps
 
     def advance(self, num_batches: int) -> None:
-        """Count batches that were trained on; without `endless` never over the end of an epoch."""
+        """Count batches that were trained on; unless `endless`, never past the end of an epoch."""
         rest = self._num_steps - self.position.step
         taken = num_batches if self.endless else min(num_batches, rest)
         self.position = self.position.after(taken, self._num_steps)

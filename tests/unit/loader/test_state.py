@@ -6,7 +6,7 @@ import pytest
 
 from shardkit.errors import StateError
 from shardkit.loader.order import OrderNumbers
-from shardkit.loader.state import Handover, Position, make_state, read_state
+from shardkit.loader.state import Position, ProgressTracker, make_state, read_state
 
 ORDER = {
     "fingerprint": "0123456789abcdef0123456789abcdef",
@@ -102,10 +102,10 @@ def test_a_newer_version_is_refused_by_name():
         read_state({**GOOD, "shardkit_state": 2}, order(), "train")
 
 
-def test_a_handover_counts_to_the_end_of_the_epoch_or_over_it():
-    handover = Handover(Position(1, 7), 10)
-    handover.advance(4)
-    assert handover.position == Position(2, 0)
-    handover.endless = True
-    handover.advance(14)
-    assert handover.position == Position(3, 4)
+def test_a_tracker_counts_to_the_end_of_the_epoch_or_over_it():
+    tracker = ProgressTracker(Position(1, 7), 10)
+    tracker.advance(4)
+    assert tracker.position == Position(2, 0)
+    tracker.endless = True
+    tracker.advance(14)
+    assert tracker.position == Position(3, 4)

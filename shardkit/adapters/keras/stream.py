@@ -1,0 +1,168 @@
+"""What Keras reads in one call of `fit`, `evaluate` or `predict`.
+
+Keras asks a data adapter for an iterator, once for each pass over the data, and takes batches from it one by one. Only
+Keras calls these methods, and each call of Keras has a stream of its own, so nothing has to be guessed: whatever is
+taken from an iterator is the next batch of that pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras.src.trainers.data_adapters import data_adapter_utils
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
+
+from shardkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from shardkit.adapters.keras.dataset import KerasDataset
+    from shardkit.loader.state import Position, ProgressTracker
+    from shardkit.sample import Batch
+
+__all__ = ["KerasStream"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A pass whose first batch was read.
+
+    Attributes:
+        start: Where it begins.
+        first: The first batch, as Keras takes it.
+        rest: The others.
+    """
+
+    start: Position
+    first: Any
+    rest: Iterator[Batch]
+
+
+class KerasStream(DataAdapter):  # type: ignore[misc]
+    """The passes of one call of Keras.
+
+    A pass begins where the data set stands when the pass's first batch is taken. It moves the data set on when Keras
+    ends the epoch and has taken all of it.
+
+    Args:
+        dataset: The data set.
+        class_weight: Weights by class, as `fit` takes them.
+
+    Attributes:
+        dataset: The same.
+    """
+
+    def __init__(self, dataset: KerasDataset, class_weight: Mapping[int, float] | None) -> None:
+        self.dataset = dataset
+        self._class_weight = class_weight
+        self._tracker: ProgressTracker | None = None
+        # A pass of which only the first batch was taken can be begun again at no cost. Keras does that after it has
+        # looked at the first batch to build a model.
+        self._opened: _Opened | None = None
+        self._start: Position | None = None
+        self._taken = 0
+        self._is_reset = False
+
+    def follow(self, tracker: ProgressTracker) -> None:
+        """Begin each pass at the tracker's position, after ``tracker.lead`` placeholders."""
+        tracker.endless = self.dataset.repeat
+        self._tracker = tracker
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches in a pass; ``None`` if the data never end. Keras reads it when it drops a pass to begin anew."""
+        self._is_reset = True
+        return self.dataset.num_batches
+
+    @property
+    def batch_size(self) -> None:
+        """Unknown to Keras: batches come whole."""
+        return
+
+    @property
+    def has_partial_batch(self) -> None:
+        """Unknown to Keras: batches come whole."""
+        return
+
+    @property
+    def partial_batch_size(self) -> None:
+        """Unknown to Keras: batches come whole."""
+        return
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras when it begins an epoch of its own."""
+        self._is_reset = False
+
+    def on_epoch_end(self) -> None:
+        """Called by Keras when an epoch of its own has ended, and when it drops a pass to begin anew."""
+        if self._is_reset:
+            self._start = None
+            return
+        self._opened = None
+        if self._start is not None:
+            length = len(self.dataset)
+            self.dataset.progress.finish(self._start.after(self._taken // length * length, length))
+
+    def get_numpy_iterator(self) -> Any:
+        """A pass as NumPy arrays."""
+        return data_adapter_utils.get_numpy_iterator(self._batches())
+
+    def get_jax_iterator(self) -> Any:
+        """A pass as arrays for JAX."""
+        return data_adapter_utils.get_jax_iterator(self._batches())
+
+    def get_torch_dataloader(self) -> Any:
+        """A pass as torch tensors."""
+        return data_adapter_utils.get_torch_dataloader(self._batches())
+
+    def get_tf_dataset(self) -> Any:
+        """A pass as a `tf.data.Dataset`, each time it is iterated."""
+        from shardkit.adapters.tensorflow import dataset_of_batches
+
+        # Read to learn what a function of the user's makes of a batch; the first pass hands the same batch out.
+        opened = self._opened = self._opened or self._open(self._next_start())
+        spec = data_adapter_utils.get_tensor_spec([opened.first])
+        return dataset_of_batches(self._batches, spec)
+
+    def _next_start(self) -> Position:
+        return self.dataset.progress.position if self._tracker is None else self._tracker.position
+
+    def _open(self, start: Position) -> _Opened:
+        # Under a tracker, passes end where epochs end, and the first one may begin within an epoch.
+        rest = self.dataset.batches_from(start, aligned=self._tracker is not None)
+        return _Opened(start, self._structured(next(rest)), rest)
+
+    def _batches(self) -> Iterator[Any]:
+        """A pass, structured for Keras. It begins when its first batch is taken."""
+        start = self._next_start()
+        if self._opened is None or self._opened.start != start:
+            self._opened = self._open(start)
+        opened = self._opened
+        while self._tracker is not None and self._tracker.lead:
+            # Keras counts these steps and does not train on them.
+            self._tracker.lead -= 1
+            yield keras.tree.map_structure(lambda array: array[:1], opened.first)
+        self._start, self._taken = start, 0
+        for found in chain((opened.first,), map(self._structured, opened.rest)):
+            self._taken += 1
+            yield found
+            self._opened = None
+
+    def _structured(self, batch: Batch) -> Any:
+        """A batch as Keras takes it: a tuple of inputs, targets and weights as far as there are any, or a dictionary."""
+        found = self.dataset.structured(batch)
+        found = tuple(found) if isinstance(found, list) else found
+        found = found if isinstance(found, (tuple, dict)) else (found,)
+        if self._class_weight is None:
+            return found
+        if not isinstance(found, tuple) or len(found) != 2:  # noqa: PLR2004
+            raise ConfigError(
+                "class_weight needs batches of inputs and targets, and none of other kinds or with sample weights",
+                setting="class_weight",
+                advice="Weight the samples in the function given to to_keras as map=",
+            )
+        return (*found, data_adapter_utils.class_weight_to_sample_weights(found[1], self._class_weight))
