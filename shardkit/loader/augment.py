@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -19,6 +19,7 @@ import numpy as np
 from shardkit.codecs.geometry import Box
 from shardkit.errors import ConfigError
 from shardkit.keyed import derive_key, random_words
+from shardkit.loader.rounding import RoundingCheck
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,10 +137,12 @@ class FunctionTransform:
     Attributes:
         function: The function.
         place: Its place in the list, for messages.
+        check: Looks at what it returned, where that becomes uint8 next.
     """
 
     function: AugmentFunction
     place: int
+    check: RoundingCheck | None = field(default=None, compare=False, repr=False)
     num_words: ClassVar[int] = 2  # the 128 bits of a Philox key
 
     def change(self, pixels: NDArray[Any], words: list[int]) -> NDArray[Any]:
@@ -156,21 +159,24 @@ class FunctionTransform:
         try:
             found = np.asarray(self.function(given, generator))
         except Exception as exc:
-            exc.add_note(f"raised in {self._name}")
+            exc.add_note(f"raised in {self.name}")
             raise
         if found.shape != given.shape or found.dtype.kind not in "buif":
             raise ConfigError(
-                f"{self._name} returned an array of shape {found.shape} and type {found.dtype}",
+                f"{self.name} returned an array of shape {found.shape} and type {found.dtype}",
                 setting="augment",
                 advice=f"It must return numbers of the shape it was given, {given.shape}",
             )
+        if self.check is not None:
+            self.check.look(given, found, words[0])
         if found.dtype == np.uint8 and found is not given:
             # What comes next writes in place, and this memory may be the function's own.
             np.copyto(given, found)
         return given if found.dtype == np.uint8 else found
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """What it is called in messages."""
         return f"augment[{self.place}], {getattr(self.function, '__qualname__', repr(self.function))}"
 
 
@@ -216,11 +222,12 @@ def random_resized_crop(
     return RandomResizedCrop(scale, ratio)
 
 
-def as_transforms(augment: object) -> tuple[Transform, ...]:
+def as_transforms(augment: object, dtype: str = "uint8") -> tuple[Transform, ...]:
     """The transforms in a user's list.
 
     Args:
         augment: A list or tuple of what `random_flip` and `random_resized_crop` give, and of functions.
+        dtype: The type of the batches that they are for.
 
     Returns:
         The transforms.
@@ -237,7 +244,23 @@ def as_transforms(augment: object) -> tuple[Transform, ...]:
         )
     if len(augment) >> _PLACE_BITS:
         raise ConfigError(f"augment holds {len(augment)} transforms; 255 are the most", setting="augment")
-    return tuple(_as_transform(place, item) for place, item in enumerate(augment))
+    return _checked([_as_transform(place, item) for place, item in enumerate(augment)], dtype)
+
+
+def _checked(transforms: list[Transform], dtype: str) -> tuple[Transform, ...]:
+    """The same; functions whose results become uint8 next have what warns of values that it cannot hold."""
+    checked = list(transforms)
+    taker = "batches of dtype='uint8' hold" if dtype == "uint8" else ""
+    advice = 'Set dtype="float32" in the Loader, or scale in the model instead'
+    for at in reversed(range(len(checked))):
+        transform = checked[at]
+        if not isinstance(transform, FunctionTransform):
+            continue
+        if taker and transform.check is None:
+            checked[at] = replace(transform, check=RoundingCheck(transform.name, taker, advice))
+        taker = f"augment[{at}] is given"
+        advice = 'Put it last, with dtype="float32" in the Loader, or scale in the model instead'
+    return tuple(checked)
 
 
 def _as_transform(place: int, item: Any) -> Transform:

@@ -205,7 +205,7 @@ class DecodeConfig:
             raise ConfigError("image_size must be (height, width)", setting="image_size", value=size)
         for side in size:
             whole_number("image_size", side, 1)
-        object.__setattr__(self, "augment", as_transforms(self.augment))
+        object.__setattr__(self, "augment", as_transforms(self.augment, self.dtype))
         self._check_augment()
 
     def _check_augment(self) -> None:
@@ -263,7 +263,7 @@ class DecodeConfig:
         """What changes the pictures of an epoch; ``None`` where they stay as they are."""
         if not self.augment:
             return None
-        transforms = as_transforms(self.augment)
+        transforms = as_transforms(self.augment, self.dtype)
         return Augmenter(transforms, fingerprint=order.fingerprint, seed=order.seed, epoch=epoch)
 
 

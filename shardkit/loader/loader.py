@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
+    from shardkit.loader.engine import OrderedWork
     from shardkit.loader.stats import Stats
     from shardkit.manifest import Manifest
 
@@ -234,7 +235,21 @@ class Loader:
             StateError: It is of another data set, split or order; the message says what differs. Another number of
                 ranks or threads, or another place of the data set, is welcome.
         """
-        self._next = self._handed_out = read_state(state, self._order, self._split.name)
+        self._next = self._handed_out = self.position_in(state)
+
+    def position_in(self, state: Mapping[str, Any] | str | bytes) -> Position:
+        """The position that a state holds, without moving there.
+
+        Args:
+            state: What `state` gave, or the same as JSON.
+
+        Returns:
+            The position.
+
+        Raises:
+            StateError: As in `resume`.
+        """
+        return read_state(state, self._order, self._split.name)
 
     @property
     def position(self) -> Position:
@@ -290,7 +305,7 @@ class Loader:
         labels = [self._dataset.sample_table(row, whole=False).labels for row in self._split.shards]
         return measure_shuffle(self._order, np.concatenate(labels), epoch)
 
-    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int = 0, start: int = 0) -> OrderedWork[Batch]:
         """The batches of an epoch, from any step on, at the same cost.
 
         Args:
@@ -298,7 +313,7 @@ class Loader:
             start: The first step, 0 to ``len(loader)``.
 
         Returns:
-            An iterator that works ahead in threads of its own.
+            An iterator that works ahead in threads of its own, until it ends or its ``close()`` is called.
 
         Raises:
             ConfigError: There is no such epoch or step.

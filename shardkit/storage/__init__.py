@@ -3,7 +3,7 @@
 `open_store` gives a `Store`; what else a store can do is told by the small protocols beside it.
 """
 
-from shardkit.storage.base import FetchesAhead, HasPaths, Store, Writer
+from shardkit.storage.base import FetchesAhead, HasPaths, LockPurpose, Store, Writer
 from shardkit.storage.braces import expand_braces
 from shardkit.storage.copies import local_copy
 from shardkit.storage.local import LocalStore
@@ -13,6 +13,7 @@ __all__ = [
     "FetchesAhead",
     "HasPaths",
     "LocalStore",
+    "LockPurpose",
     "Place",
     "Store",
     "StoreKeywords",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
@@ -11,7 +12,22 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["FetchesAhead", "HasPaths", "Store", "Writer"]
+__all__ = ["FetchesAhead", "HasPaths", "LockPurpose", "Store", "Writer"]
+
+
+@dataclass(frozen=True, slots=True)
+class LockPurpose:
+    """What a place is locked for, as the one who finds it locked is told.
+
+    Attributes:
+        busy: What another does there.
+        advice: What to do about it.
+        setting: The setting that names the place.
+    """
+
+    busy: str = "another run is writing there"
+    advice: str = "Wait until it has ended, or name another place"
+    setting: str = "dest"
 
 
 class Writer(Protocol):
@@ -78,7 +94,7 @@ class Store(Protocol):
         """Delete that. Only for the one who holds the lock."""
         ...
 
-    def lock(self) -> AbstractContextManager[None]:
+    def lock(self, purpose: LockPurpose = ...) -> AbstractContextManager[None]:
         """Hold the place as the only one who writes there; a `ConfigError` if another does."""
         ...
 

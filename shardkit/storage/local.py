@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from shardkit.errors import ConfigError, StorageError
+from shardkit.storage.base import LockPurpose
 from shardkit.storage.lock import acquire
 
 if TYPE_CHECKING:
@@ -123,8 +124,11 @@ class LocalStore:
                     left.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, purpose: LockPurpose = LockPurpose()) -> Iterator[None]:  # noqa: B008 (it is frozen)
         """Hold the folder, which is made if need be, as the only one who writes in it.
+
+        Args:
+            purpose: What for.
 
         Raises:
             ConfigError: Another run holds it.
@@ -132,7 +136,7 @@ class LocalStore:
         """
         with self._errors("", "lock"):
             self.folder.mkdir(parents=True, exist_ok=True)
-            held = acquire(self.folder / LOCK_NAME)
+            held = acquire(self.folder / LOCK_NAME, purpose)
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shardkit.errors import ConfigError
+from shardkit.storage.base import LockPurpose
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,11 +34,12 @@ class HeldLock:
             os.close(self.descriptor)
 
 
-def acquire(path: Path) -> HeldLock:
+def acquire(path: Path, purpose: LockPurpose = LockPurpose()) -> HeldLock:  # noqa: B008 (it is frozen)
     """Take a lock, or fail at once. A file that a killed run left behind is no hindrance.
 
     Args:
         path: The lock file, which is made.
+        purpose: What it is for.
 
     Returns:
         The lock.
@@ -49,7 +51,7 @@ def acquire(path: Path) -> HeldLock:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
-            _lock(path, descriptor)
+            _lock(path, descriptor, purpose)
             if _is_there(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -61,14 +63,13 @@ def acquire(path: Path) -> HeldLock:
         os.close(descriptor)
 
 
-def _lock(path: Path, descriptor: int) -> None:
+def _lock(path: Path, descriptor: int, purpose: LockPurpose) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         owner = os.pread(descriptor, _OWNER_BYTES, 0).decode("utf-8", "replace") or "a process that just began"
         raise ConfigError(
-            f"another run is writing there: {owner}", setting="dest", value=str(path.parent),
-            advice="Wait until it has ended, or name another folder",
+            f"{purpose.busy}: {owner}", setting=purpose.setting, value=str(path.parent), advice=purpose.advice
         ) from exc  # fmt: skip
 
 

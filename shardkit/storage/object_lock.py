@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardkit.errors import ConfigError
 from shardkit.storage.attempts import FailedError, MissingError, TakenError, attempted
+from shardkit.storage.base import LockPurpose
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -40,12 +41,20 @@ class ObjectLock:
         client: Makes requests.
         policy: How patient to be.
         shown: The place, for messages.
+        purpose: What it is for.
     """
 
-    def __init__(self, client: Client, policy: RetryPolicy, shown: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        policy: RetryPolicy,
+        shown: str,
+        purpose: LockPurpose = LockPurpose(),  # noqa: B008 (it is frozen)
+    ) -> None:
         self._client = client
         self._policy = policy
         self._shown = shown
+        self._purpose = purpose
         self._token = secrets.token_hex(16)
         self._version: str | None = None
         self._count = 0
@@ -111,8 +120,8 @@ class ObjectLock:
             waited += 1
             if (await self._look())[1] != version:
                 raise ConfigError(
-                    f"another run is writing there: process {owner.get('process')} on {owner.get('host')}",
-                    setting="dest", value=self._shown, advice="Wait until it has ended, or name another place",
+                    f"{self._purpose.busy}: process {owner.get('process')} on {owner.get('host')}",
+                    setting=self._purpose.setting, value=self._shown, advice=self._purpose.advice,
                 )  # fmt: skip
 
     async def _put(self, *, replacing: str | None = None, create: bool = False) -> str | None:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from shardkit.errors import ConfigError, StorageError
 from shardkit.storage.attempts import FailedError, MissingError, attempted
+from shardkit.storage.base import LockPurpose
 from shardkit.storage.io_thread import IoThread
 from shardkit.storage.object_lock import LOCK_NAME, ObjectLock
 
@@ -142,14 +143,17 @@ class RemoteStore:
         """There is nothing to delete."""
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, purpose: LockPurpose = LockPurpose()) -> Iterator[None]:  # noqa: B008 (it is frozen)
         """Hold the place as the only one who writes there.
+
+        Args:
+            purpose: What for.
 
         Raises:
             ConfigError: Another run holds it.
             StorageError: It cannot be locked.
         """
-        held = ObjectLock(self._client, self._policy, self.url)
+        held = ObjectLock(self._client, self._policy, self.url, purpose)
         renewing = self.do(held.acquire(), LOCK_NAME, "lock")
         task = self._io.submit(renewing)
         try:

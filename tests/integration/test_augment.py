@@ -1,6 +1,10 @@
 """Augmentation and the form of the arrays, through the loader: the same pixels however a run is stopped and spread."""
 
+import re
+import subprocess
+import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -128,8 +132,58 @@ def test_floats_of_a_function_stay_as_they_are(dataset):
     plain, _ = next(iter(load(dataset, augment=())))
     found, _ = next(iter(load(dataset, augment=[shift], dtype="float32", data_format="channels_first")))
     assert np.array_equal(found.transpose(0, 2, 3, 1), plain - np.float32(300.5))
-    bytes_, _ = next(iter(load(dataset, augment=[shift])))
+    with pytest.warns(shardkit.ShardkitWarning, match="shift returned values from -"):
+        bytes_, _ = next(iter(load(dataset, augment=[shift])))
     assert (bytes_ == 0).all()
+
+
+def scale(array, rng):
+    return array / 255.0
+
+
+def center(array, rng):
+    return array - np.float32([103.9, 116.8, 123.7])
+
+
+def keep(array, rng):
+    return array
+
+
+@pytest.mark.parametrize(
+    ("augment", "dtype", "said"),
+    [
+        ([scale], "uint8", "scale returned values from 0.*, but batches of dtype='uint8' hold .* dtype=\"float32\""),
+        ([center], "uint8", "center returned values from -"),
+        ([scale, shardkit.random_flip()], "uint8", "scale returned values from 0"),
+        ([keep, scale, keep], "float32", r"augment\[1\], scale .* but augment\[2\] is given .* Put it last"),
+    ],
+)
+def test_floats_that_bytes_cannot_hold_are_told_once(dataset, augment, dtype, said):
+    loader = load(dataset, augment=augment, dtype=dtype, threads=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            list(loader)
+    assert [warning.category for warning in caught] == [shardkit.ShardkitWarning]
+    assert re.search(said, str(caught[0].message))
+    with pytest.warns(shardkit.ShardkitWarning, match=said):
+        list(load(dataset, augment=augment, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("function", [scale, center])
+def test_nothing_is_told_where_floats_are_kept(dataset, function, dtype):
+    list(load(dataset, augment=[keep, function, shardkit.random_flip()], dtype=dtype))
+
+
+def test_a_warning_from_a_thread_is_printed(dataset):
+    script = (
+        "import sys, shardkit\n"
+        "def scale(array, rng): return array / 255\n"
+        "for _ in shardkit.Loader(sys.argv[1], image_size=(16, 16), augment=[scale], threads=2): pass"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, dataset], capture_output=True, text=True, check=True)
+    assert ran.stderr.count("ShardkitWarning: augment[0], scale returned values from 0") == 1
 
 
 def test_a_function_that_fails_ends_the_run_and_names_the_sample(dataset):

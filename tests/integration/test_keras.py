@@ -132,6 +132,9 @@ def test_what_tensorflow_fetches_ahead_between_epochs_is_real(train, model, monk
             self.batches = batches
             self.close = batches.close
 
+        def __iter__(self):
+            return self
+
         def __next__(self):
             time.sleep(0.05)
             return next(self.batches)

@@ -130,7 +130,8 @@ def _import(row: Row) -> Peer:
     """The peer's module, and what its user would have imported beside it."""
     module = importlib.import_module(f"benchmarks.{row.peer}")
     if row.peer == "shardkit_" and row.variant:
-        importlib.import_module({"keras": "shardkit.adapters.keras", "tf": "shardkit.adapters.tensorflow"}[row.variant])
+        homes = {"keras": "shardkit.adapters.keras.dataset", "tf": "shardkit.adapters.tensorflow"}
+        importlib.import_module(homes[row.variant])
     if row.peer not in ("shardkit_", "tfrecord", "keras_directory"):
         importlib.import_module("PIL.Image" if row.functions == "own" else "shardkit.codecs.image")
     return cast("Peer", module)

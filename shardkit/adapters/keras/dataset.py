@@ -144,7 +144,8 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
 
         Keras keeps a data adapter as it is given one, and then does not say which weights `fit` has for the classes.
         """
-        iterator, class_weight = reader.f_locals.get("self"), reader.f_locals.get("class_weight", self)
+        iterator: Any = reader.f_locals.get("self")
+        class_weight = reader.f_locals.get("class_weight", self)
         if class_weight is self or getattr(iterator, "data_adapter", None) is not self:
             raise unsupported("its EpochIterator is not the one shardkit knows")
         _check_ranks(self.loader)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from shardkit.loader.state import Position
 
 if TYPE_CHECKING:
+    from shardkit.adapters.keras.fit import FitCall
     from shardkit.loader.state import ProgressTracker
 
 __all__ = ["Progress"]
@@ -17,34 +18,43 @@ class Progress:
 
     Args:
         position: The first position.
-
-    Attributes:
-        tracker: How far training has come, while a `Resume` counts it. Nothing else moves the position then.
     """
 
     def __init__(self, position: Position) -> None:
         self._position = position
-        self.tracker: ProgressTracker | None = None
+        self._tracker: ProgressTracker | None = None
+        self._fit: FitCall | None = None
+
+    @property
+    def tracker(self) -> ProgressTracker | None:
+        """How far training has come, while a `Resume` counts it. Nothing else moves the position then."""
+        # Keras does not tell a callback that an exception ended `fit`.
+        if self._tracker is not None and self._fit is not None and not self._fit.is_running():
+            # Its epoch begins again, as without `Resume`.
+            self._position, self._tracker = Position(self._tracker.position.epoch, 0), None
+        return self._tracker
 
     @property
     def position(self) -> Position:
         """Where the next pass begins."""
-        return self._position if self.tracker is None else Position(self.tracker.position.epoch, 0)
+        tracker = self.tracker
+        return self._position if tracker is None else Position(tracker.position.epoch, 0)
 
     @position.setter
     def position(self, position: Position) -> None:
-        self._position = position
+        if self.tracker is None:
+            self._position = position
 
     def finish(self, position: Position) -> None:
         """Note that a pass reached a position. Of passes that overlap, the one that got furthest counts."""
         if self.tracker is None:
             self._position = max(self._position, position)
 
-    def follow(self, tracker: ProgressTracker) -> None:
-        """Take the position from a training run that is counted."""
-        self.tracker = tracker
+    def follow(self, tracker: ProgressTracker, fit: FitCall) -> None:
+        """Take the position from a training run that is counted, as long as it runs."""
+        self._tracker, self._fit = tracker, fit
 
     def leave(self) -> None:
         """Continue from where the training run came."""
-        if self.tracker is not None:
-            self._position, self.tracker = self.tracker.position, None
+        if self._tracker is not None:
+            self._position, self._tracker = self._tracker.position, None

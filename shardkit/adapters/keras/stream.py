@@ -134,7 +134,7 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
     def _open(self, start: Position) -> _Opened:
         # Under a tracker, passes end where epochs end, and the first one may begin within an epoch.
         rest = self.dataset.batches_from(start, aligned=self._tracker is not None)
-        return _Opened(start, self._structured(next(rest)), rest)
+        return _Opened(start, self.structured(next(rest)), rest)
 
     def _batches(self) -> Iterator[Any]:
         """A pass, structured for Keras. It begins when its first batch is taken."""
@@ -147,19 +147,19 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
             self._tracker.lead -= 1
             yield keras.tree.map_structure(lambda array: array[:1], opened.first)
         self._start, self._taken = start, 0
-        for found in chain((opened.first,), map(self._structured, opened.rest)):
+        for found in chain((opened.first,), map(self.structured, opened.rest)):
             self._taken += 1
             yield found
             self._opened = None
 
-    def _structured(self, batch: Batch) -> Any:
+    def structured(self, batch: Batch) -> Any:
         """A batch as Keras takes it: a tuple of inputs, targets and weights as far as there are any, or a dictionary."""
         found = self.dataset.structured(batch)
         found = tuple(found) if isinstance(found, list) else found
         found = found if isinstance(found, (tuple, dict)) else (found,)
         if self._class_weight is None:
             return found
-        if not isinstance(found, tuple) or len(found) != 2:  # noqa: PLR2004
+        if not isinstance(found, tuple) or len(found) != 2:
             raise ConfigError(
                 "class_weight needs batches of inputs and targets, and none of other kinds or with sample weights",
                 setting="class_weight",

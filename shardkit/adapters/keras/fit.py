@@ -1,0 +1,96 @@
+"""Finds the call of Keras's `fit` that runs a callback.
+
+Keras tells a callback its model, but neither its list of callbacks nor the data that `fit` trains from. Both must be
+known exactly: `Resume` counts the batches of one stream of data, and a wrong one would be counted in silence. Both are
+plain local variables of functions that are on the stack whenever a callback is called: `fit` names its data
+`epoch_iterator`, and a list of callbacks calls `set_model` of each. All access to frames is in this module.
+
+No frame is kept: a frame holds all that its function holds, such as the user's data, and cannot be referenced weakly.
+A call of `fit` is recognized again by its stream, which no other call shares.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from shardkit.adapters.keras.stream import KerasStream
+from shardkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import CodeType, FrameType
+
+__all__ = ["FitCall", "callbacks_of_caller", "find_fit"]
+
+
+@dataclass(frozen=True, slots=True)
+class FitCall:
+    """One call of `fit`.
+
+    Attributes:
+        code: The code of the function.
+        stream: The data that it trains from. The call must not keep them alive.
+        steps_per_epoch: As `fit` takes it.
+    """
+
+    code: CodeType
+    stream: weakref.ref[KerasStream]
+    steps_per_epoch: int | None
+
+    def is_running(self) -> bool:
+        """Whether the call is on the stack of any thread. After an exception it is on none."""
+        stream = self.stream()
+        return stream is not None and any(
+            frame.f_code is self.code and _data_of(frame) is stream
+            for top in sys._current_frames().values()  # noqa: SLF001 (the only way to see other threads)
+            for frame in _outwards(top)
+        )
+
+
+def find_fit(model: Any) -> tuple[FitCall, KerasStream]:
+    """The call of `fit` that trains a model, for a callback that runs within it.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The call, and the data that it trains from.
+
+    Raises:
+        ConfigError: There is no such call, or it trains from other data than `to_keras` gives.
+    """
+    for frame in _outwards(sys._getframe(1)):  # noqa: SLF001 (see the module)
+        # A model's own `fit` may call Keras's; only Keras's has these variables.
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model and "epoch_iterator" in frame.f_locals:
+            data = _data_of(frame)
+            if isinstance(data, KerasStream):
+                steps = frame.f_locals["epoch_iterator"].steps_per_epoch
+                return FitCall(frame.f_code, weakref.ref(data), steps), data
+            raise ConfigError(
+                f"Resume counts the batches of shardkit.to_keras, and fit trains from a {type(data).__name__}",
+                setting="x", advice="Give fit shardkit.to_keras(loader) itself, and what changes its batches as map=",
+            )  # fmt: skip
+    raise ConfigError("Resume works inside model.fit only", advice="Give it to model.fit(callbacks=[...])")
+
+
+def callbacks_of_caller() -> list[Any]:
+    """The list of callbacks that calls `set_model` of one of them; empty if something else does."""
+    for frame in _outwards(sys._getframe(1)):  # noqa: SLF001 (see the module)
+        if frame.f_code.co_name == "set_model" and isinstance(frame.f_locals.get("self"), keras.callbacks.CallbackList):
+            return list(frame.f_locals["self"].callbacks)
+    return []
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _data_of(frame: FrameType) -> Any:
+    return getattr(frame.f_locals.get("epoch_iterator"), "data_adapter", None)
