@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchmarks.rows import Row
 
 _QUICK_PICTURES, _QUICK_SECONDS = 1_100, 0.5
-_MODES = ("resume", "memory", "small_shards", "device")
+_MODES = ("resume", "memory", "small_shards", "device", "adapters", "short_fits")
 
 
 def prepare(bench: Bench, rows: list[Row]) -> Results:

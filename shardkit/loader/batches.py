@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shardkit.codecs.header import EXTENSIONS, sniff
+from shardkit.codecs.label import encode_class
 from shardkit.errors import FormatError
-from shardkit.sample import Batch
+from shardkit.sample import Batch, Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from shardkit.loader.decoding import DecodeWork
     from shardkit.loader.rows import Rows
 
-__all__ = ["BatchJob", "LabelForm", "labels_as"]
+__all__ = ["BatchJob", "LabelForm", "encoded_samples", "labels_as"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +126,22 @@ class BatchJob:
             nothing = b"" if images.dtype == object else 0
             images[place] = images[sources[place]] if good else nothing
         return sources
+
+
+def encoded_samples(batches: Iterable[Batch], *, is_raw: bool) -> Iterator[Sample]:
+    """The samples of batches that were not decoded, one by one; bad ones are left out.
+
+    Args:
+        batches: The batches.
+        is_raw: Whether images are arrays and not files.
+
+    Yields:
+        Each sample, with its members' bytes by extension.
+    """
+    for batch in batches:
+        rows = zip(batch.keys, batch.arrays["image"], batch.labels, strict=False)
+        for number, (key, image, label) in enumerate(rows):
+            if number in batch.replaced:
+                continue
+            extension = "raw" if is_raw else EXTENSIONS.get(sniff(image) or "", "bin")
+            yield Sample(key=key, fields={extension: image, "cls": encode_class(int(label))})

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from shardkit.codecs.header import EXTENSIONS, sniff
-from shardkit.codecs.label import encode_class
 from shardkit.errors import ConfigError
-from shardkit.loader.batches import LabelForm
+from shardkit.loader.batches import LabelForm, encoded_samples
 from shardkit.loader.config import DecodeConfig, LoaderOptions, OrderConfig, RuntimeConfig, sorted_in
 from shardkit.loader.explain import Occurrence, explain_batch, find_sample, index_of_key
 from shardkit.loader.order import EpochOrder
@@ -155,18 +153,7 @@ class Loader:
 
         The first axis is the batch; it is ``None`` where the last batch of an epoch is shorter.
         """
-        first, last = (self._share.length(self._order, step) for step in (0, len(self) - 1))
-        rows = first if first == last else None
-        specs = {"image": ArraySpec((rows,), "object")}
-        decoder, mode = self._pipeline.decoder, self._pipeline.form.mode
-        if decoder is not None:
-            specs["image"] = ArraySpec((rows, *decoder.spec.shape), decoder.spec.dtype)
-        if mode is not None:
-            rest = {"int": (), "categorical": (len(self.class_names),), "binary": (1,)}[mode]
-            specs["label"] = ArraySpec((rows, *rest), "int64" if mode == "int" else "float32")
-        if self._pipeline.form.weight is not None:
-            specs["sample_weight"] = ArraySpec((rows,), "float32")
-        return specs
+        return self._pipeline.signature(self._share)
 
     @property
     def skipped(self) -> list[str]:
@@ -180,23 +167,6 @@ class Loader:
     def batch_length(self, step: int) -> int:
         """Rows in this rank's batch at a step, padding included."""
         return self._share.length(self._order, step)
-
-    def zeros(self, step: int, *, rows: int | None = None) -> Any:
-        """What a batch looks like, without reading anything: as `Batch.as_tuple`, all zeros.
-
-        Args:
-            step: The step.
-            rows: Its length; that of the step's batch without it.
-
-        Returns:
-            The arrays.
-        """
-        rows = self.batch_length(step) if rows is None else rows
-        values = tuple(
-            np.zeros((rows, *(size or 0 for size in spec.shape[1:])), dtype=spec.dtype)
-            for spec in self.signature.values()
-        )
-        return values if len(values) > 1 else values[0]
 
     def __iter__(self) -> Iterator[Any]:
         """The next epoch, batch by batch, each as Keras takes it: ``(images, labels)``, see `Batch.as_tuple`.
@@ -363,14 +333,8 @@ class Loader:
             FormatError: A shard is damaged or missing.
         """
         share = self._share.part(worker, num_workers, shuffled=self._order.shuffled)
-        is_raw = self.manifest.fields["image"].kind == "array"
-        for batch in self._pipeline.encoded().iterate(EpochOrder(self._order, epoch), 0, share):
-            rows = zip(batch.keys, batch.arrays["image"], batch.labels, strict=False)
-            for number, (key, image, label) in enumerate(rows):
-                if number in batch.replaced:
-                    continue
-                extension = "raw" if is_raw else EXTENSIONS.get(sniff(image) or "", "bin")
-                yield Sample(key=key, fields={extension: image, "cls": encode_class(int(label))})
+        batches = self._pipeline.encoded().iterate(EpochOrder(self._order, epoch), 0, share)
+        yield from encoded_samples(batches, is_raw=self.manifest.fields["image"].kind == "array")
 
     def keys(self, epoch: int = 0, *, padding: bool = False) -> list[str]:
         """The keys of this rank's samples in the order in which an epoch hands them out.

@@ -22,6 +22,7 @@ from shardkit.loader.stats import make_stats
 from shardkit.loader.tables import KeyLookup
 from shardkit.machine import usable_cores
 from shardkit.manifest import BLOCK_BYTES
+from shardkit.sample import ArraySpec
 from shardkit.storage import HasPaths
 
 if TYPE_CHECKING:
@@ -102,6 +103,20 @@ class Pipeline:
         from the disk, chunks are announced ahead.
         """
         return self.runtime.threads or (usable_cores() if self.decoder is not None else 1)
+
+    def signature(self, share: Share) -> dict[str, ArraySpec]:
+        """Shape and type of each array of a batch, by field, see `Loader.signature`."""
+        first, last = (share.length(self.order, step) for step in (0, self.order.num_steps - 1))
+        rows = first if first == last else None
+        specs = {"image": ArraySpec((rows,), "object")}
+        if self.decoder is not None:
+            specs["image"] = ArraySpec((rows, *self.decoder.spec.shape), self.decoder.spec.dtype)
+        if (mode := self.form.mode) is not None:
+            rest = {"int": (), "categorical": (self.form.num_classes,), "binary": (1,)}[mode]
+            specs["label"] = ArraySpec((rows, *rest), "int64" if mode == "int" else "float32")
+        if self.form.weight is not None:
+            specs["sample_weight"] = ArraySpec((rows,), "float32")
+        return specs
 
     def encoded(self) -> Pipeline:
         """The same, handing out bytes."""

@@ -48,7 +48,7 @@ def test_a_row_that_fails_says_so_and_the_others_are_measured(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["resume", "memory", "small-shards", "device"])
+@pytest.mark.parametrize("mode", ["resume", "memory", "small-shards", "device", "adapters"])
 def test_the_further_questions_are_answered(folder, mode):
     text = bench_load(folder, f"--{mode}", "--only", "shardkit")
     assert text.startswith("### ")

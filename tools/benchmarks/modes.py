@@ -1,12 +1,17 @@
-"""The further questions: resuming, memory over epochs, very many shards, a fast device."""
+"""The further questions: resuming, memory over epochs, very many shards, a fast device, adapters, short fits."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import shardkit
-from benchmarks.processes import RowError, say
+from benchmarks.pairs import WAYS
+from benchmarks.processes import ROOT, RowError, say
 from benchmarks.settings import BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -15,7 +20,7 @@ if TYPE_CHECKING:
     from benchmarks.processes import Bench
     from benchmarks.rows import Row
 
-__all__ = ["DEFAULT_ROWS", "device", "memory", "resume", "small_shards"]
+__all__ = ["DEFAULT_ROWS", "adapters", "device", "memory", "resume", "short_fits", "small_shards"]
 
 DEFAULT_ROWS = {
     "resume": (
@@ -25,12 +30,15 @@ DEFAULT_ROWS = {
     "memory": ("shardkit",),
     "small_shards": ("shardkit",),
     "device": ("shardkit", "shardkit-aliasing"),
+    "adapters": ("shardkit",),
+    "short_fits": ("shardkit",),
 }  # fmt: skip
 
 _EPOCHS = 20
 _SMALL_SHARDS = 10_000
 _STEP_TIMES = 1.15
 _DEVICE_SECONDS = 20
+_SHORT_FITS = 200
 
 
 def resume(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:
@@ -103,6 +111,44 @@ def device(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:
             say(f"{row.name}: {rates[-1]:,.0f}/s, waited {waited[-1]:.2f} %")
         step_ms = 1000 * _STEP_TIMES * BATCH_SIZE / median(rates)
         yield f"| {row.name} | {median(rates):,.0f} | {step_ms:.0f} | {_median(waited)} |"
+
+
+def adapters(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:
+    """The rates of adapters as parts of that of plain iteration, over interleaved epochs."""
+    say("epochs of plain iteration, to_tf and to_keras in turn ...")
+    rates = _script("pairs", str(bench.prepared(rows[0])), str(repeats))
+    yield "### Adapters"
+    yield ""
+    yield f"| {repeats} pairs of epochs | images/s, median | of plain iteration, median (range) |"
+    yield "|---|---:|---:|"
+    for way in WAYS:
+        ratios = [mine / plain for mine, plain in zip(rates[way], rates[WAYS[0]], strict=True)]
+        yield f"| {way} | {median(rates[way]):,.0f} | {_median(ratios)} |"
+
+
+def short_fits(bench: Bench, rows: list[Row], repeats: int) -> Iterator[str]:  # noqa: ARG001
+    """What fits leave behind that end before their data, beside fits over arrays."""
+    folder = str(bench.prepared(rows[0]))
+    yield f"### {_SHORT_FITS} short fits"
+    yield ""
+    yield "| backend | data | MB more in the second half | threads more | files more |"
+    yield "|---|---|---:|---:|---:|"
+    for backend in ("tensorflow", "jax", "torch"):
+        for kind in ("numpy", "shardkit", "one"):
+            say(f"{_SHORT_FITS} fits on {backend}, {kind} ...")
+            left = _script("short_fits", kind, str(_SHORT_FITS), folder, backend=backend)
+            middle, last = left[len(left) // 2 - 1], left[-1]
+            grown = [last[name] - middle[name] for name in ("mb", "threads", "files")]
+            data = {"numpy": "arrays", "shardkit": "a new to_keras each", "one": "one to_keras"}[kind]
+            yield f"| {backend} | {data} | {grown[0]:.1f} | {grown[1]} | {grown[2]} |"
+
+
+def _script(name: str, *arguments: str, backend: str = "tensorflow") -> Any:
+    """What a module of this package prints as JSON, in a process of its own."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    ran = subprocess.run(command, cwd=ROOT / "tools", env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(ran.stdout.splitlines()[-1])
 
 
 def _median(values: list[float]) -> str:
