@@ -56,26 +56,31 @@ def Resume(  # noqa: N802
     every: float | None = 60.0,
     storage_options: Mapping[str, str] | None = None,
 ) -> ResumeCallback:
-    """A Keras callback that makes a stopped run go on at the very next batch when the same script is started again.
+    """A Keras callback that resumes a stopped run at the very next batch when the same script is started again.
 
-    Saves, atomically together: all variables of model, optimizer and metrics with the seed states of random layers, the
-    other callbacks' counters, the position in the data (batches trained on, not those read ahead), and Keras's own
-    epoch and step.
+    It saves, atomically together: the position in the data (batches trained on, not those read ahead); Keras's own
+    epoch and step; everything in the model that training changes (variables of layers, of all optimizers and metrics,
+    random generators), on whatever attribute it is; the random generators of Python, numpy, Keras, TensorFlow and
+    PyTorch; and the numbers and texts of the other callbacks. A `ShardkitWarning` names what it finds and cannot save.
+
+    While `fit` runs, rank 0 holds a lock on the directory.
 
     Args:
-        loader: The loader that ``fit`` trains from, through `to_keras`.
-        directory: Where the save lies, a folder or a URL of a bucket; ranks share it, and rank 0 writes.
+        loader: The loader that ``fit`` trains from, through `to_keras`. It must be the same object.
+        directory: Where the run is saved, a folder or a URL of a bucket. Ranks share it, and rank 0 writes.
         every: Seconds between saves within an epoch; ``None`` saves at epochs only. Each epoch is saved when it begins
-            and before its validation.
+            and before its validation. Defaults to ``60.0``.
         storage_options: For a bucket: as the loader's.
 
     Returns:
-        The callback, for ``fit(callbacks=[...])``.
+        The callback, for ``fit(callbacks=[...])``. `copy.deepcopy` of it has the same loader.
 
     Raises:
         ImportError: Keras is not installed.
-        ConfigError: ``every`` is negative.
-        StateError: When training begins: the save is of another data set, order or model.
+        ConfigError: ``every`` is negative. When training begins: ``fit`` trains from other data than the loader's,
+            another run trains with the directory, or a new run would begin within an epoch.
+        StateError: When training begins: the save is of another data set, order, model or backend, or is damaged.
+        StorageError: When training begins, or at a save: the directory cannot be read, written or locked.
     """
     try:
         from shardkit.adapters.keras.resume import ResumeCallback

@@ -11,6 +11,7 @@ import numpy as np
 from keras import layers, ops
 from keras_uses import BACKEND, VERSION, use
 from pictures import numbers_in
+from training_models import make_gan, make_vae
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -249,4 +250,18 @@ def steps_in_one_execution(uses):
     model = classifier()
     model.compile("sgd", loss=LOSS, steps_per_execution=3)
     model.fit(data, epochs=2, verbose=0)
+    assert_taken(taken, uses.plan(0, 1))
+
+
+@use
+def a_gan(uses):
+    data, taken = noted(uses)
+    make_gan({}).fit(data, epochs=2, verbose=0)
+    assert_taken(taken, uses.plan(0, 1))
+
+
+@use
+def a_variational_autoencoder(uses):
+    data, taken = noted(uses)
+    make_vae({}).fit(data, epochs=2, verbose=0)
     assert_taken(taken, uses.plan(0, 1))

@@ -14,7 +14,7 @@ import pytest
 from pictures import make_dataset, numbers_in
 
 import shardkit
-from shardkit.adapters.snapshot import read_snapshot
+from shardkit.adapters.keras.snapshot import read_snapshot
 from shardkit.storage import open_store
 
 pytest.importorskip("jax", reason="JAX is not installed")

@@ -1,81 +1,24 @@
 """A run that is killed and started again ends as if nothing had happened."""
 
-import json
+import importlib.util
 import os
 import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import pytest
+from fits import Stop, Watch, fit, loaders, make_model
 from pictures import make_dataset, numbers_in
+from training_runs import Run, same
 
 import shardkit
-
-SCRIPT = Path(__file__).with_name("training_script.py")
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("resume"), 100, split="train=0.7,val=0.3", stratify=True)
-
-
-class Run:
-    """The training script, with its own save and result."""
-
-    def __init__(self, folder, dataset, name, *, backend="tensorflow", **settings):
-        self.settings = {
-            "dataset": str(dataset),
-            "run": str(folder / name),
-            "out": str(folder / f"{name}-out"),
-            **settings,
-        }
-        self.environment = {**os.environ, "KERAS_BACKEND": backend}
-
-    def start(self, **changes):
-        settings = json.dumps({**self.settings, **changes})
-        return subprocess.Popen([sys.executable, SCRIPT, settings], env=self.environment, stderr=subprocess.PIPE)
-
-    def finish(self, **changes):
-        process = self.start(**changes)
-        said = process.communicate(timeout=300)[1]
-        assert process.returncode == 0, said.decode()[-3000:]
-
-    def kill_after_a_save(self, delay, **changes):
-        """Start, wait until it has saved once more, wait a little, kill; False when it ended before."""
-        save = Path(self.settings["run"]) / "resume.npz"
-        before = save.stat().st_mtime_ns if save.exists() else None
-        process = self.start(**changes)
-        try:
-            deadline = time.monotonic() + 120
-            while process.poll() is None and time.monotonic() < deadline:
-                if save.exists() and save.stat().st_mtime_ns != before:
-                    break
-                time.sleep(0.01)
-            time.sleep(delay)
-            killed = process.poll() is None
-            process.send_signal(signal.SIGKILL)
-        finally:
-            process.communicate(timeout=60)
-        return killed
-
-    def result(self):
-        with np.load(self.settings["out"] + ".npz") as found:
-            variables = [found[name] for name in found.files]
-        return json.loads(Path(self.settings["out"] + ".json").read_text()), variables
-
-
-def same(left, right):
-    assert left[0] == right[0]
-    assert len(left[1]) == len(right[1])
-    for one, other in zip(left[1], right[1], strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
@@ -88,6 +31,7 @@ def same(left, right):
         ({"steps_per_epoch": 5, "epochs": 6}, 4),
         ({"backend": "jax"}, 4),
         ({"backend": "jax", "steps_per_epoch": 5, "epochs": 6}, 3),
+        ({"backend": "torch"}, 2),
     ],
     ids=[
         "plain",
@@ -96,11 +40,13 @@ def same(left, right):
         "steps-per-epoch",
         "jax",
         "jax-steps-per-epoch",
+        "torch",
     ],
 )
 def test_killed_at_random_moments_the_run_ends_bit_for_bit_the_same(tmp_path, dataset, settings, kills):
-    if settings.get("backend") == "jax":
-        pytest.importorskip("jax", reason="JAX is not installed")
+    backend = settings.get("backend", "tensorflow")
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
     whole = Run(tmp_path, dataset, "whole", **settings)
     whole.finish()
     expected = whole.result()
@@ -116,58 +62,6 @@ def test_killed_at_random_moments_the_run_ends_bit_for_bit_the_same(tmp_path, da
             done += 1
         run.finish(slow=0, threads=rng.randint(1, 4))
         same(run.result(), expected)
-
-
-def make_model(**compiled):
-    model = keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), keras.layers.Dense(3)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer="adam", loss=loss, metrics=["accuracy"], **compiled)
-    return model
-
-
-def loaders(dataset, **options):
-    given = {"batch_size": 8, "image_size": (16, 16), "chunk_size": 3, **options}
-    return shardkit.Loader(dataset, "train", shuffle=True, **given), shardkit.Loader(dataset, "val", **given)
-
-
-class Stop(keras.callbacks.Callback):
-    """Raises in the middle, as an exception in a training step does."""
-
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.place, self.epoch = (epoch, batch), None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if (self.epoch, batch) == self.place:
-            raise InterruptedError
-
-
-class Watch(keras.callbacks.Callback):
-    """Notes what Keras calls."""
-
-    def __init__(self):
-        super().__init__()
-        self.epochs, self.batches = [], []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epochs.append(epoch)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.batches.append(batch)
-
-
-def fit(dataset, directory, *callbacks, epochs=3, model=None, every=0, **options):
-    train, val = loaders(dataset, **options)
-    model = model or make_model()
-    resume = shardkit.Resume(train, directory, every=every)
-    history = model.fit(
-        shardkit.to_keras(train), validation_data=shardkit.to_keras(val), epochs=epochs, verbose=0,
-        callbacks=[*callbacks, resume],
-    )  # fmt: skip
-    return model, history
 
 
 def test_a_finished_run_started_again_trains_nothing_and_keeps_its_history(dataset, tmp_path):

@@ -12,14 +12,15 @@ The order is a pure function, so every use gets the batches that belong to it, w
 from __future__ import annotations
 
 import sys
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 from keras.src.trainers.epoch_iterator import EpochIterator
 
+from shardkit.adapters.keras.batch_pass import BatchPass
 from shardkit.adapters.keras.cursor import BatchCursor
+from shardkit.adapters.keras.fit import suspend_idle_streams
 from shardkit.adapters.keras.progress import Progress
 from shardkit.adapters.keras.stream import KerasStream
 from shardkit.adapters.keras.versions import check_version, unsupported
@@ -114,22 +115,14 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
             return found
         return self._map(*found) if isinstance(found, tuple) else self._map(found)
 
-    def batches_from(self, start: Position, *, aligned: bool = False) -> Iterator[Batch]:
+    def batches_from(self, start: Position, *, aligned: bool = False) -> BatchPass:
         """As many batches as an epoch has from a position on, or all that follow if the data repeat.
 
         Args:
             start: Where to begin.
             aligned: Whether to end where the epoch ends that the position is in.
         """
-        left = None if self.repeat else len(self.loader) - (start.step if aligned else 0)
-        while left is None or left > 0:
-            batches = self.loader.batches(start.epoch, start.step)
-            for batch in islice(batches, left):
-                left = None if left is None else left - 1
-                if batch.step + 1 == len(self.loader) or left == 0:
-                    batches.close()  # so that nothing is held while Keras does other things
-                yield batch
-            start = Position(start.epoch + 1, 0)
+        return BatchPass(self.loader, start, None if self.repeat else len(self.loader) - (start.step if aligned else 0))
 
     @property
     def num_batches(self) -> int | None:
@@ -149,6 +142,7 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
         if class_weight is self or getattr(iterator, "data_adapter", None) is not self:
             raise unsupported("its EpochIterator is not the one shardkit knows")
         _check_ranks(self.loader)
+        suspend_idle_streams()
         iterator.data_adapter = KerasStream(self, class_weight)
 
     def _not_opened(self) -> Any:

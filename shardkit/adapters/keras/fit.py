@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from shardkit.adapters.keras.stream import KerasStream
+from shardkit.adapters.keras.stream import STREAMS, KerasStream
 from shardkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -76,6 +76,23 @@ def find_fit(model: Any) -> tuple[FitCall, KerasStream]:
                 setting="x", advice="Give fit shardkit.to_keras(loader) itself, and what changes its batches as map=",
             )  # fmt: skip
     raise ConfigError("Resume works inside model.fit only", advice="Give it to model.fit(callbacks=[...])")
+
+
+def suspend_idle_streams() -> None:
+    """Suspend the streams of calls of Keras that are over.
+
+    A call that ends before its data leaves its stream to the garbage collector, which may come late. A stream that is
+    suspended by mistake only reads ahead anew.
+    """
+    running = {
+        id(_data_of(frame))
+        for top in sys._current_frames().values()  # noqa: SLF001 (the only way to see other threads)
+        for frame in _outwards(top)
+        if "epoch_iterator" in frame.f_code.co_varnames
+    }
+    for stream in list(STREAMS):
+        if id(stream) not in running:
+            stream.suspend()
 
 
 def callbacks_of_caller() -> list[Any]:

@@ -20,7 +20,7 @@ from shardkit.adapters.keras.snapshot import from_plain, to_plain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Bytes", "Holder", "buffers_of", "cannot_be_saved", "holder_of"]
+__all__ = ["Bytes", "Holder", "buffers_of", "cannot_be_saved", "holder_of", "is_a"]
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 _GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
@@ -145,13 +145,13 @@ def holder_of(value: Any) -> Holder | None:
         found = _KerasVariable
     elif isinstance(value, _GENERATORS):
         found = _Generator
-    elif _is_a(value, "tensorflow", "Variable"):
+    elif is_a(value, "tensorflow.Variable"):
         found = None if value.dtype.name in {"string", "resource", "variant"} else _TensorFlowVariable
-    elif _is_a(value, "tensorflow", "random.Generator"):
+    elif is_a(value, "tensorflow.random.Generator"):
         value, found = value.state, _TensorFlowVariable
-    elif _is_a(value, "torch", "nn.Parameter") and not _is_a(value, "torch", "nn.parameter.UninitializedTensorMixin"):
+    elif is_a(value, "torch.nn.Parameter") and not is_a(value, "torch.nn.parameter.UninitializedTensorMixin"):
         found = _TorchTensor
-    elif _is_a(value, "torch", "Generator"):
+    elif is_a(value, "torch.Generator"):
         found = _TorchGenerator
     return None if found is None else found(value)
 
@@ -162,7 +162,7 @@ def buffers_of(value: Any) -> dict[str, Holder]:
     Args:
         value: Anything; what is no module has none.
     """
-    if not _is_a(value, "torch", "nn.Module"):
+    if not is_a(value, "torch.nn.Module"):
         return {}
     left_out = value._non_persistent_buffers_set  # noqa: SLF001 (torch has no other name for it)
     buffers = vars(value)["_buffers"].items()
@@ -178,22 +178,29 @@ def cannot_be_saved(value: Any) -> bool:
     if hasattr(type(value), "__next__"):
         return True
     if hasattr(type(value), "load_state_dict"):
-        return not _is_a(value, "torch", "nn.Module")
+        return not is_a(value, "torch.nn.Module")
     return (
-        _is_a(value, "tensorflow", "queue.QueueBase")
-        or _is_a(value, "tensorflow", "lookup.experimental.MutableHashTable")
-        or _is_a(value, "tensorflow", "lookup.experimental.DenseHashTable")
-        or _is_a(value, "tensorflow", "Variable")
+        is_a(value, "tensorflow.queue.QueueBase")
+        or is_a(value, "tensorflow.lookup.experimental.MutableHashTable")
+        or is_a(value, "tensorflow.lookup.experimental.DenseHashTable")
+        or is_a(value, "tensorflow.Variable")
     )
 
 
-def _is_a(value: Any, library: str, name: str) -> bool:
-    """Whether a value is of a class of a library, if that is imported."""
+def is_a(value: Any, name: str) -> bool:
+    """Whether a value is of a class of a library, if that is imported.
+
+    Args:
+        value: Anything.
+        name: The library, and the class as it is called in it.
+    """
+    library, *parts = name.split(".")
     found: Any = sys.modules.get(library)
-    for part in name.split("."):
+    for part in parts:
         found = getattr(found, part, None)
     return isinstance(found, type) and isinstance(value, found)
 
 
 def _bytes_of(array: np.ndarray[Any, Any]) -> Bytes:
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    # A copy, since TensorFlow may hand out the memory of a variable.
+    return np.array(array, order="C").reshape(-1).view(np.uint8)

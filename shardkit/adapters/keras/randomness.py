@@ -10,12 +10,17 @@ import random
 import sys
 from typing import Any
 
-import keras
 import numpy as np
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
-__all__ = ["generator_state", "random_states", "restore_random_states", "set_generator_state"]
+__all__ = [
+    "generator_state",
+    "random_states",
+    "restore_random_states",
+    "set_generator_state",
+    "unsaved_operations",
+]
 
 
 def random_states() -> dict[str, Any]:
@@ -78,9 +83,28 @@ def set_generator_state(generator: Any, state: Any) -> None:
         generator.set_state(state)
 
 
+def unsaved_operations(train_function: Any) -> list[str]:
+    """Random operations that TensorFlow has compiled into a function. Each has a state that nobody else can read.
+
+    Args:
+        train_function: Keras's, after a step. Other backends have no such operations.
+
+    Returns:
+        Their names, such as ``RandomUniform``.
+    """
+    found: set[str] = set()
+    for cell in getattr(train_function, "__closure__", None) or ():
+        # Private, and in all versions of TensorFlow that Keras supports. Without it there is only no warning.
+        for compiled in getattr(cell.cell_contents, "_list_all_concrete_functions", list)():
+            graph = compiled.graph.as_graph_def()
+            nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+            found |= {node.op for node in nodes if "seed2" in node.attr}
+    return sorted(found)
+
+
 def _keras_state() -> Any:
-    generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
-    return None if generator is None else np.array(keras.ops.convert_to_numpy(generator.state))
+    generator = global_state.get_global_attribute("global_seed_generator")
+    return None if generator is None else np.array(generator.state.numpy())
 
 
 def _tensorflow_states() -> Any:
@@ -88,7 +112,7 @@ def _tensorflow_states() -> Any:
     generator = _of_module("tensorflow.python.ops.stateful_random_ops", "global_generator")
     seeds = _tensorflow_seeds()
     found = {
-        "generator": None if generator is None else np.array(generator.state),
+        "generator": None if generator is None else np.array(generator.state.numpy()),
         "algorithm": None if generator is None else int(generator.algorithm),
         "seeds": None if seeds is None else generator_state(seeds),
     }

@@ -1,4 +1,4 @@
-"""A Keras callback that makes a run go on at the very next batch.
+"""A Keras callback that resumes a stopped run at the very next batch.
 
 Everything is saved, and put back, at the same point of Keras's loop: when a training step is about to begin, or a
 validation at an epoch's end. All callbacks have then seen the step before, whatever their order in the list. Keras
@@ -8,42 +8,41 @@ and without training, so that the progress bar, the callbacks and the end of the
 
 from __future__ import annotations
 
-import sys
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
-from shardkit.adapters.snapshot import Snapshot, from_plain, read_snapshot, to_plain, write_snapshot
-from shardkit.errors import ConfigError, ShardkitWarning, StateError
+from shardkit.adapters.keras.callbacks import OtherCallbacks
+from shardkit.adapters.keras.fit import FitCall, callbacks_of_caller, find_fit
+from shardkit.adapters.keras.run import Run, RunParts
+from shardkit.adapters.keras.run_lock import RunLock, lock_run
+from shardkit.errors import ConfigError
 from shardkit.storage import StoreOptions, open_store
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
+    from shardkit.adapters.keras.stream import KerasStream
     from shardkit.loader import Loader
 
 __all__ = ["ResumeCallback"]
 
-SNAPSHOT_NAME = "resume.npz"
-# Objects of Keras's own callbacks that are made anew and hold nothing of the run.
-_KERAS = "keras."
-_NOT_PLAIN = object()
-# Keras's monitoring callbacks turn the sign of `min_delta` when they first see their metric, in each run anew.
-_NOT_STATE = {"model", "_model", "params", "validation_data", "min_delta"}
-
 
 class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    """Saves the run while it trains, and goes on from the last save when it is started again.
+    """Saves the run while it trains, and continues from the last save when it is started again.
+
+    A copy by `copy.deepcopy` has the same loader. Copies know nothing of a run.
 
     Args:
         loader: The loader that ``fit`` trains from, through `to_keras`.
-        directory: Where the save lies.
+        directory: Where the run is saved.
         every: Seconds between saves within an epoch; ``None`` saves at epochs only.
         storage_options: For a directory in a bucket: as the loader's.
+
+    Raises:
+        ConfigError: A setting is wrong.
     """
 
     def __init__(
@@ -58,228 +57,129 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if every is not None and not every >= 0:
             raise ConfigError("every must be seconds, at least 0, or None", setting="every", value=every)
         self._loader = loader
+        self._settings = {"directory": directory, "every": every, "storage_options": storage_options}
         self._store = open_store(directory, StoreOptions(storage_options=storage_options or {}))
         self._every = every
-        self._others: list[Any] = []
-        self._baselines: list[dict[str, Any]] = []
-        self._restored: Snapshot | None = None
-        self._epoch = 0
-        self._skip = 0
-        self._logs: dict[str, Any] = {}
-        self._steps_per_execution = 1
-        self._begun_at = 0
-        self._stepped = False
-        self._warned = False
-        self._saved_at = 0.0
+        self._others = OtherCallbacks([])
+        self._run: Run | None = None
+        self._lock: RunLock | None = None
 
     def set_model(self, model: Any) -> None:
         """Called by Keras's list of callbacks, which is where the others are found."""
         super().set_model(model)
-        # Keras hands a callback its model but not its list; the list is the caller of this method.
-        caller = sys._getframe(1).f_locals.get("self")  # noqa: SLF001
-        found = caller.callbacks if isinstance(caller, keras.callbacks.CallbackList) else []
-        self._others = [callback for callback in found if callback is not self and _has_state(callback)]
-        self._baselines = [_plain_values(callback) for callback in self._others]
+        self._others = OtherCallbacks([callback for callback in callbacks_of_caller() if callback is not self])
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Put the run back, if there is one."""
+        """Put the run back, if there is one.
+
+        Raises:
+            ConfigError: ``fit`` trains from other data than the loader's, another run trains with the directory, or a
+                new run cannot begin where the data stand.
+            StateError: The save is of another data set, order, model or backend, or is damaged.
+            StorageError: The save cannot be read, or the directory cannot be locked.
+        """
         del logs
-        self._saved_at = time.monotonic()
-        self._skip = 0
-        self._stepped = False
-        self._steps_per_execution = self.model.steps_per_execution
-        self._handover = self._loader.hand_over()
-        self._restored = read_snapshot(self._store, SNAPSHOT_NAME)
-        if self._restored is None:
-            return
-        document = self._restored.document
-        self._loader.resume(document["loader"])
-        self._handover = self._loader.hand_over()
-        self.model._symbolic_build(data_batch=self._loader.zeros(0))  # noqa: SLF001 (what Keras's own fit calls)
-        self._put_variables_back()
-        epoch, self._skip = document["epoch"], document["step"]
-        if document["finished"] and (document["stopped"] or epoch >= self.params["epochs"]):
-            epoch = self.params["epochs"]
-        else:
-            self._step_over(self._skip)
-        self.model._initial_epoch = epoch  # noqa: SLF001 (as Keras's BackupAndRestore does)
+        self._run = None
+        fit, stream = find_fit(self._model)
+        self._check_data(stream, fit)
+        # One rank saves; the others only read.
+        self._lock = lock_run(self._store, fit) if self._loader.rank == 0 else None
+        parts = RunParts(self._model, self._loader, self._others, self._store, fit, self.params["epochs"])
+        try:
+            self._run = Run(parts, stream)
+        except BaseException:
+            self._unlock()
+            raise
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Note the epoch."""
         del logs
-        self._epoch = epoch
-        self.model._initial_epoch = 0  # noqa: SLF001 (it was for this fit only)
+        if self._run is not None:
+            self._run.begin_epoch(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Put everything back before the first real step; save before others, when it is time."""
         del logs
-        self._begun_at = batch
-        if batch < self._skip:
+        run = self._run
+        if run is None:
             return
-        if self._restored is not None:
-            self._put_back()
-        elif not self._stepped:
-            # A model may have no variables before its first step, and there is nothing to lose yet.
+        run.begin_step(batch)
+        if batch < run.skip:
             return
-        elif batch == 0 or (self._every is not None and time.monotonic() - self._saved_at >= self._every):
-            self._save(step=batch)
+        if not run.is_put_back:
+            run.put_back()
+        elif run.can_be_saved and (batch == 0 or self._is_time(run)):
+            run.save(at_start=True)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count what was trained on."""
-        # With several steps in one execution, `batch` is the last of them, which the epoch may not even have.
-        if self._begun_at < self._skip:
-            if batch >= self._skip - 1:
-                # The epoch may end here, and Keras then reads its metrics.
-                self._put_variables_back()
-            return
-        self._stepped = True
-        # Not looked at before they are saved: a look waits for the device, and on JAX the model's does too.
-        self._logs = logs or {}
-        self._handover.advance(self._steps_per_execution)
+        # With several steps in one execution, Keras tells the first or the last of them, depending on its version.
+        del batch
+        if self._run is not None:
+            self._run.end_step(logs)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Save at the end of an epoch's training, so that a kill during its validation loses nothing."""
         del logs
-        if self._restored is not None:
-            self._put_back()
+        run = self._run
+        # It may also be given to `evaluate` itself, after an exception ended `fit`.
+        if run is None or not run.fit.is_running():
+            return
+        if not run.is_put_back:
+            run.put_back()
         else:
-            self._save(step=self.params["steps"] or 0)
+            run.save()
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Save the finished run."""
+        """Save the finished run.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
         del logs
-        if self._restored is not None:
-            # There was nothing left to train.
-            self._put_back()
-        else:
-            self._save(step=0, epoch=self._epoch + 1, finished=True)
-
-    def _step_over(self, steps: int) -> None:
-        """Make Keras's train function do nothing for the first steps."""
-        jax = keras.backend.backend() == "jax"
-        if keras.backend.backend() != "tensorflow":
-            # TensorFlow draws ahead of the train function. Others may draw before they call it, or it draws itself.
-            self._handover.lead = steps
-        # On JAX, asking the callback for its model drops what the train function is about to give.
-        model = self.model
-        train_function: Callable[..., Any] = model.train_function
-        assert self._restored is not None
-        # Where no step follows, Keras takes the metrics of the epoch by these names.
-        logs = self._restored.document["logs"]
-
-        def stepping_over(*arguments: Any) -> Any:
-            if self._restored is None:
-                model.train_function = train_function
-                return train_function(*arguments)
-            if hasattr(arguments[-1], "__next__"):
-                # Nobody has drawn, and nobody will.
-                self._handover.lead = 0
-            return (logs, arguments[0]) if jax else logs
-
-        if steps:
-            model.train_function = stepping_over
-
-    def _variables(self) -> list[Any]:
-        model = self.model
-        if hasattr(model, "jax_state_sync"):
-            model.jax_state_sync()
-        found = [*model.variables, *model.metrics_variables]
-        found += model.optimizer.variables if model.optimizer is not None else []
-        return list({id(variable): variable for variable in found}.values())
-
-    def _save(self, *, step: int, epoch: int | None = None, finished: bool = False) -> None:
-        self._saved_at = time.monotonic()
-        if self._loader.rank != 0:
-            return
-        arrays: dict[str, Any] = {}
-        described = []
-        for number, variable in enumerate(self._variables()):
-            value = variable.numpy()
-            described.append({"path": variable.path, "shape": list(value.shape), "dtype": str(value.dtype)})
-            arrays[f"variable.{number}"] = np.frombuffer(value.tobytes(), dtype=np.uint8)
-        callbacks = []
-        for number, (callback, baseline) in enumerate(zip(self._others, self._baselines, strict=True)):
-            state = self._state_of(callback, baseline, f"callback.{number}", arrays)
-            callbacks.append({"name": type(callback).__name__, "state": state})
-        self._warned = True
-        position = self._handover.position
-        document = {
-            "epoch": self._epoch if epoch is None else epoch,
-            "step": step,
-            "finished": finished,
-            "stopped": bool(self.model.stop_training),
-            "logs": {name: float(value) for name, value in self._logs.items()},
-            "loader": self._loader.state(position.epoch, position.step),
-            "variables": described,
-            "callbacks": callbacks,
-        }
-        write_snapshot(self._store, SNAPSHOT_NAME, Snapshot(document, arrays))
-
-    def _state_of(self, callback: Any, baseline: dict[str, Any], name: str, arrays: dict[str, Any]) -> dict[str, Any]:
-        """What a callback has come to hold since it was made."""
-        now = _plain_values(callback)
-        left = [attribute for attribute, value in now.items() if value is _NOT_PLAIN]
-        if left and not self._warned and not type(callback).__module__.startswith(_KERAS):
-            warnings.warn(
-                f"Resume does not save {', '.join(left)} of {type(callback).__name__}: only numbers, texts and arrays, "
-                "and lists and dictionaries of them, are saved",
-                ShardkitWarning,
-                stacklevel=2,
-            )
-        changed = [key for key, value in now.items() if key not in left and value != baseline.get(key, _NOT_PLAIN)]
-        return {key: to_plain(getattr(callback, key), f"{name}.{key}", arrays) for key in changed}
-
-    def _put_back(self) -> None:
-        """Put everything back; from here on steps are real."""
-        self._put_variables_back()
-        self._skip = 0
-        assert self._restored is not None
-        if self._restored.document["step"] == 0:
-            # The end of a run holds the metrics of its last epoch; this one begins.
-            self.model.reset_metrics()
-        # By name, and in order among those of one name; one that is no longer in the list has nothing to get.
-        left = list(self._others)
-        for entry in self._restored.document["callbacks"]:
-            callback = next((each for each in left if type(each).__name__ == entry["name"]), None)
-            if callback is not None:
-                left.remove(callback)
-                for attribute, value in entry["state"].items():
-                    setattr(callback, attribute, from_plain(value, self._restored.arrays))
-        self._restored = None
-
-    def _put_variables_back(self) -> None:
-        if self._restored is None:
-            return
-        variables = self._variables()
-        described = self._restored.document["variables"]
-        values = [variable.numpy() for variable in variables]
-        found = [(list(value.shape), str(value.dtype)) for value in values]
-        if found != [(entry["shape"], entry["dtype"]) for entry in described]:
-            raise StateError(
-                "the saved run is of another model", setting="variables",
-                expected=len(described), found=len(variables),
-                advice="Begin another directory, or delete the save; a save belongs to one Keras backend",
-            )  # fmt: skip
-        for number, (variable, value) in enumerate(zip(variables, values, strict=True)):
-            raw = self._restored.arrays[f"variable.{number}"]
-            variable.assign(np.frombuffer(raw.tobytes(), dtype=value.dtype).reshape(value.shape))
-
-
-def _has_state(callback: Any) -> bool:
-    return not isinstance(callback, keras.callbacks.ProgbarLogger)
-
-
-def _plain_values(callback: Any) -> dict[str, Any]:
-    """A callback's attributes as values that stay what they are now; functions and the model left out."""
-    found: dict[str, Any] = {}
-    for attribute, value in vars(callback).items():
-        if attribute in _NOT_STATE or callable(value):
-            continue
-        arrays: dict[str, Any] = {}
+        run, self._run = self._run, None
         try:
-            plain = to_plain(value, attribute, arrays)
-        except TypeError:
-            found[attribute] = _NOT_PLAIN
-        else:
-            found[attribute] = (plain, {name: array.tobytes() for name, array in arrays.items()})
-    return found
+            if run is not None:
+                run.end()
+        finally:
+            self._unlock()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ResumeCallback:
+        # The same loader, since `fit` must train from it.
+        return _make(self._loader, self._settings)
+
+    def __reduce__(self) -> Any:
+        if self._settings["storage_options"]:
+            raise ConfigError(
+                "a callback with storage options cannot be pickled, since they may hold credentials",
+                setting="storage_options",
+                advice="Give credentials by environment variables, or make the callback in the process that uses it",
+            )
+        return _make, (self._loader, self._settings)
+
+    def _is_time(self, run: Run) -> bool:
+        return self._every is not None and time.monotonic() - run.saved_at >= self._every
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
+
+    def _check_data(self, stream: KerasStream, fit: FitCall) -> None:
+        loader = stream.dataset.loader
+        if loader is not self._loader:
+            raise ConfigError(
+                f"Resume was given another loader than fit trains from: {self._loader!r} instead of {loader!r}",
+                setting="loader", advice="Give the same loader object to shardkit.to_keras and to shardkit.Resume",
+            )  # fmt: skip
+        if fit.steps_per_epoch not in {None, len(loader)} and not stream.dataset.repeat:
+            raise ConfigError(
+                f"an epoch of fit has {fit.steps_per_epoch} steps, an epoch of the data has {len(loader)}, and Resume "
+                "can count such steps only where data repeat",
+                setting="steps_per_epoch", value=fit.steps_per_epoch,
+                advice="Give fit shardkit.to_keras(loader, repeat=True)",
+            )  # fmt: skip
+
+
+def _make(loader: Loader, settings: dict[str, Any]) -> ResumeCallback:
+    return ResumeCallback(loader, **settings)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["SNAPSHOT_VERSION", "Snapshot", "from_plain", "read_snapshot", "to_plain", "write_snapshot"]
 
 _MOST_BYTES = 2**40
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 _DOCUMENT = "document"
 
 
@@ -64,7 +64,9 @@ def write_snapshot(store: Store, name: str, snapshot: Snapshot) -> None:
     document = {"shardkit_snapshot": SNAPSHOT_VERSION, **snapshot.document}
     text = np.frombuffer(json.dumps(document).encode(), dtype=np.uint8)
     with store.write(name) as writer, _FileOf(writer) as file:
-        np.savez(file, allow_pickle=False, **{_DOCUMENT: text}, **snapshot.arrays)
+        # Nothing is pickled: all are arrays of numbers. Older versions of numpy cannot be told so.
+        arrays: dict[str, Any] = {_DOCUMENT: text, **snapshot.arrays}
+        np.savez(file, **arrays)
 
 
 def read_snapshot(store: Store, name: str) -> Snapshot | None:
@@ -78,7 +80,7 @@ def read_snapshot(store: Store, name: str) -> Snapshot | None:
         What is in it; ``None`` where there is no file.
 
     Raises:
-        StateError: It is not such a file, or of a newer version.
+        StateError: It is not such a file, or of another version.
         StorageError: It cannot be read.
     """
     # Not being able to read it must not be taken for a file that is no saved run.
@@ -96,8 +98,9 @@ def read_snapshot(store: Store, name: str) -> Snapshot | None:
         ) from exc
     if version != SNAPSHOT_VERSION:
         raise StateError(
-            f"{name} was saved by another version",
+            f"{name} was saved by another version of shardkit",
             setting="shardkit_snapshot", expected=version, found=SNAPSHOT_VERSION,
+            advice="Resume with that version of shardkit, or give Resume another directory",
         )  # fmt: skip
     return Snapshot(document, arrays)
 

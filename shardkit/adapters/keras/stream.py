@@ -7,6 +7,7 @@ taken from an iterator is the next batch of that pass.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,12 @@ from shardkit.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from shardkit.adapters.keras.batch_pass import BatchPass
     from shardkit.adapters.keras.dataset import KerasDataset
     from shardkit.loader.state import Position, ProgressTracker
     from shardkit.sample import Batch
 
-__all__ = ["KerasStream"]
+__all__ = ["STREAMS", "KerasStream"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ class _Opened:
     start: Position
     first: Any
     rest: Iterator[Batch]
+
+
+STREAMS: weakref.WeakSet[KerasStream] = weakref.WeakSet()
+"""All streams there are. Keras leaves those of calls that ended early to the garbage collector."""
 
 
 class KerasStream(DataAdapter):  # type: ignore[misc]
@@ -63,9 +69,16 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
         # A pass of which only the first batch was taken can be begun again at no cost. Keras does that after it has
         # looked at the first batch to build a model.
         self._opened: _Opened | None = None
+        self._pass: BatchPass | None = None
         self._start: Position | None = None
         self._taken = 0
         self._is_reset = False
+        STREAMS.add(self)
+
+    def suspend(self) -> None:
+        """Let go of threads and of batches that were read ahead, until the next batch is asked for."""
+        if self._pass is not None:
+            self._pass.suspend()
 
     def follow(self, tracker: ProgressTracker) -> None:
         """Begin each pass at the tracker's position, after ``tracker.lead`` placeholders."""
@@ -133,7 +146,7 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
 
     def _open(self, start: Position) -> _Opened:
         # Under a tracker, passes end where epochs end, and the first one may begin within an epoch.
-        rest = self.dataset.batches_from(start, aligned=self._tracker is not None)
+        rest = self._pass = self.dataset.batches_from(start, aligned=self._tracker is not None)
         return _Opened(start, self.structured(next(rest)), rest)
 
     def _batches(self) -> Iterator[Any]:
@@ -153,7 +166,7 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
             self._opened = None
 
     def structured(self, batch: Batch) -> Any:
-        """A batch as Keras takes it: a tuple of inputs, targets and weights as far as there are any, or a dictionary."""
+        """A batch as Keras takes it: a tuple of inputs, and targets and weights if there are any, or a dictionary."""
         found = self.dataset.structured(batch)
         found = tuple(found) if isinstance(found, list) else found
         found = found if isinstance(found, (tuple, dict)) else (found,)

@@ -1,8 +1,8 @@
 """Everything in a model that training changes, by name.
 
-A model's own list of variables is not enough: a second optimizer, a metric or a generator may be any attribute of it. So
-all objects that a model leads to are visited, nearest first. A name is the path of attributes on which a piece of state
-is found first, which is the same whenever the same program has built the same model.
+A model's own list of variables is not enough: a second optimizer, a metric or a generator may be any attribute of it.
+So all objects that a model leads to are visited, nearest first. A name is the path of attributes on which a piece of
+state is found first, which is the same whenever the same program has built the same model.
 
 Only what objects hold is looked at; no property of theirs is called.
 """
@@ -13,13 +13,13 @@ import functools
 import sys
 from collections import deque
 from dataclasses import dataclass
-from types import MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import keras
 from keras.src.ops.node import Node
 
-from shardkit.adapters.keras.holders import Holder, buffers_of, cannot_be_saved, holder_of
+from shardkit.adapters.keras.holders import Holder, buffers_of, cannot_be_saved, holder_of, is_a
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,7 @@ _LEFT_OUT = {
 }
 # Tables of words, which Keras fills before training.
 _LEFT_OUT |= {"lookup_table"}
+_PLAIN = {type(None), bool, int, float, str, bytes, FunctionType, BuiltinFunctionType}
 # These lead to other models that share a layer, or to the user's program.
 _CLOSED_CLASSES = (type, Node, keras.KerasTensor, keras.callbacks.Callback)
 _CLOSED_LIBRARIES = sys.stdlib_module_names | {"jax", "jaxlib", "numpy", "pandas", "shardkit", "tensorflow", "torch"}
@@ -65,11 +66,13 @@ class ModelState:
     def variables_of_optimizers(self) -> dict[str, list[str]]:
         """The names of the variables that each optimizer was built for."""
         names = {id(holder.value): name for name, holder in self.holders.items()}
-        return {
-            name: [names[id(variable)] for variable in optimizer._trainable_variables]  # noqa: SLF001
-            for name, optimizer in self.optimizers.items()
-            if optimizer.built and all(id(variable) in names for variable in optimizer._trainable_variables)  # noqa: SLF001
-        }
+        found = {}
+        for name, optimizer in self.optimizers.items():
+            # Older versions of Keras do not note them in an optimizer that wraps another.
+            variables = getattr(optimizer, "inner_optimizer", optimizer)._trainable_variables  # noqa: SLF001
+            if optimizer.built and all(id(variable) in names for variable in variables):
+                found[name] = [names[id(variable)] for variable in variables]
+        return found
 
 
 def state_of(model: Any) -> ModelState:
@@ -101,7 +104,7 @@ def state_of(model: Any) -> ModelState:
             unbuilt.append(name)
         found.holders.update({f"{name}.{key}": buffer for key, buffer in buffers_of(value).items()})
         for key, part in _parts(value):
-            if id(part) not in seen:
+            if type(part) not in _PLAIN and id(part) not in seen:
                 seen.add(id(part))
                 ahead.append((f"{name}{key}", part))
     return ModelState(found.holders, found.optimizers, tuple(unbuilt), tuple(unsaved))
@@ -130,14 +133,7 @@ def _is_closed(value: Any) -> bool:
     if isinstance(value, _CLOSED_CLASSES):
         return True
     library = type(value).__module__.partition(".")[0]
-    return library in _CLOSED_LIBRARIES and not isinstance(value, _open_classes())
-
-
-def _open_classes() -> tuple[type, ...]:
-    """Classes of closed libraries whose objects hold state in attributes."""
-    names = (("torch", "nn"), ("tensorflow", ""))
-    modules = (getattr(sys.modules.get(library), part, None) if part else sys.modules.get(library) for library, part in names)
-    return tuple(module.Module for module in modules if hasattr(module, "Module"))
+    return library in _CLOSED_LIBRARIES and not is_a(value, "torch.nn.Module") and not is_a(value, "tensorflow.Module")
 
 
 def _attributes(value: Any) -> dict[str, Any]:
