@@ -20,7 +20,6 @@ from shardkit.loader.skips import Skips
 from shardkit.loader.state import Position, make_state, read_state
 from shardkit.loader.tables import TableCache
 from shardkit.manifest import open_dataset
-from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
 from shardkit.storage import StoreOptions
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from shardkit.loader.engine import OrderedWork
     from shardkit.loader.stats import Stats
     from shardkit.manifest import Manifest
+    from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
 
 __all__ = ["Loader"]
 
