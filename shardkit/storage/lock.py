@@ -25,11 +25,13 @@ class HeldLock:
 
     path: Path
     descriptor: int
+    process: int
 
     def release(self) -> None:
-        """Take the file away, while it is still held, and let go."""
+        """Take the file away, while it is still held, and let go. A fork lets go of nothing but its descriptor."""
         try:
-            self.path.unlink(missing_ok=True)
+            if self.process == os.getpid():
+                self.path.unlink(missing_ok=True)
         finally:
             os.close(self.descriptor)
 
@@ -55,7 +57,7 @@ def acquire(path: Path, purpose: LockPurpose = LockPurpose()) -> HeldLock:  # no
             if _is_there(path, descriptor):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-                return HeldLock(path, descriptor)
+                return HeldLock(path, descriptor, os.getpid())
         except BaseException:
             os.close(descriptor)
             raise

@@ -155,14 +155,15 @@ class RemoteStore:
         """
         held = ObjectLock(self._client, self._policy, self.url, purpose)
         renewing = self.do(held.acquire(), LOCK_NAME, "lock")
-        task = self._io.submit(renewing)
+        task, process = self._io.submit(renewing), os.getpid()
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(CancelledError):
-                task.exception()
-            self.do(held.release(), LOCK_NAME, "unlock")
+            if os.getpid() == process:  # not in a fork
+                task.cancel()
+                with contextlib.suppress(CancelledError):
+                    task.exception()
+                self.do(held.release(), LOCK_NAME, "unlock")
 
     async def fetch(self, name: str, start: int, stop: int) -> Reply:
         """Bytes of an object, tried again where that helps.

@@ -95,10 +95,10 @@ def join_the_others():
     )
 
 
-def refused(dataset):
-    """What `to_keras` says of a loader that knows of no other process."""
+def refused(model, dataset):
+    """What `evaluate` says of a loader that knows of no other process."""
     try:
-        shardkit.to_keras(shardkit.Loader(dataset, "val"))
+        model.evaluate(shardkit.to_keras(shardkit.Loader(dataset, "val", image_size=(16, 16))), verbose=0)
     except shardkit.ConfigError as exc:
         return str(exc)
     return None
@@ -139,7 +139,7 @@ def main():
         "evaluated": {name: float(value) for name, value in evaluated.items()},
         "history": {name: [float(value) for value in values] for name, values in history.history.items()},
         "epochs": history.epoch,
-        "refused": refused(settings["dataset"]),
+        "refused": refused(model, settings["dataset"]),
     }
     with open(f"{settings['out']}.json", "w") as file:
         json.dump(found, file)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 
 import fits
 import keras
@@ -150,6 +151,26 @@ def test_callbacks_may_read_the_training_data(dataset, tmp_path, validate):
     assert readers[-1].found == readers[0].found
     assert parts[1].history == whole[1].history
     same_arrays(parts[0].get_weights(), whole[0].get_weights())
+
+
+def test_a_thread_may_read_the_training_data(dataset, tmp_path):
+    class ReadElsewhere(keras.callbacks.Callback):
+        def __init__(self, data):
+            super().__init__()
+            self.data, self.found = lambda: data, []
+
+        def read(self):
+            self.found.append([numbers_in(images) for images, _ in self.data()])
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                thread = threading.Thread(target=self.read)
+                thread.start()
+                thread.join()
+
+    readers = []
+    model = fit(dataset, tmp_path, lambda data: readers.append(ReadElsewhere(data)) or readers[-1], model=trained())[0]
+    assert [numbers for epoch in readers[0].found for numbers in epoch] == model.numbers
 
 
 def test_a_function_of_batches_is_applied_to_each(dataset, tmp_path):

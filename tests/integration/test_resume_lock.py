@@ -1,5 +1,7 @@
 """A directory belongs to one run at a time."""
 
+import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from fits import Stop, fit, loaders, make_model, stopped
 from pictures import make_dataset
 
 import shardkit
+from shardkit.storage import StoreOptions, open_store
 
 SCRIPT = Path(__file__).with_name("resume_lock_script.py")
 LOCK = ".shardkit-lock"
@@ -85,6 +88,38 @@ def test_what_an_exception_left_locked_is_taken_over(dataset, tmp_path):
     stopped(dataset, tmp_path, at=(1, 3))
     fit(dataset, tmp_path)
     assert not (tmp_path / LOCK).exists()
+
+
+def test_a_directory_in_a_bucket_is_locked_as_well(dataset, seaweedfs):
+    def run(*callbacks):
+        train = loaders(dataset)[0]
+        options = {"storage_options": seaweedfs.storage_options}
+        resume = shardkit.Resume(train, f"{seaweedfs.url}/locked-run", every=0, **options)
+        make_model().fit(shardkit.to_keras(train), epochs=2, verbose=0, callbacks=[resume, *callbacks])
+
+    class Look(keras.callbacks.Callback):
+        seen = ()
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 3:
+                self.seen = (*self.seen, owner())
+                with pytest.raises(
+                    shardkit.ConfigError, match="another run trains with this directory: in this process"
+                ):
+                    run()
+
+    def owner():
+        place = StoreOptions(storage_options=seaweedfs.storage_options)
+        data = open_store(f"{seaweedfs.url}/locked-run", place).read_if_there("shardkit-lock.json", 4096)
+        return None if data is None else json.loads(data)["process"]
+
+    with pytest.raises(InterruptedError):
+        run(Stop(0, 3))
+    assert owner() == os.getpid()
+    look = Look()
+    run(look)
+    assert look.seen == (os.getpid(), os.getpid())
+    assert owner() is None
 
 
 def test_a_fit_that_is_refused_leaves_nothing_locked(dataset, tmp_path):

@@ -95,6 +95,31 @@ def test_all_that_a_first_step_makes_is_put_back(dataset, tmp_path, at):
     same_arrays(everything(parts), expected)
 
 
+def test_what_only_an_evaluation_makes_is_put_back(dataset, tmp_path):
+    class Judged(keras.Sequential):
+        def __init__(self, layers):
+            super().__init__(layers)
+            self.judge = keras.metrics.AUC(multi_label=True, num_thresholds=5)
+
+        def test_step(self, data):
+            self.judge.update_state(ops.one_hot(data[1], 3), ops.softmax(self(data[0])))
+            return {**super().test_step(data), "auc": self.judge.result()}
+
+    def judged():
+        model = Judged(fits.make_model().layers)
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return model
+
+    seed(1)
+    whole = fit(dataset, tmp_path / "whole", model=judged())
+    seed(1)
+    stopped(dataset, tmp_path / "parts", at=(1, 3), model=judged())
+    parts = fit(dataset, tmp_path / "parts", model=judged())
+    assert parts[1].history == whole[1].history
+    assert len(set(whole[1].history["val_auc"])) > 1
+    same_arrays(parts[0].judge.variables, whole[0].judge.variables)
+
+
 def test_each_optimizer_knows_its_variables(dataset, tmp_path):
     pair = fit(dataset, tmp_path, model=make_pair(), epochs=1, validate=False)[0]
     built = state_of(pair).variables_of_optimizers()

@@ -32,7 +32,7 @@ def build_as_saved(model: Any, saved: SavedVariables, next_batch: Callable[[], A
     Raises:
         StateError: The model is another one.
     """
-    for build in (_build_by_calling, _build_optimizers, _build_by_training):
+    for build in (_build_by_calling, _build_optimizers, _build_by_training, _build_by_evaluating):
         found = state_of(model)
         if not saved.missing_in(found):
             break
@@ -68,26 +68,39 @@ def _build_by_training(model: Any, saved: SavedVariables, next_batch: Callable[[
     if not found.unbuilt:
         # Names may still change while layers are unbuilt; here a difference is one, and a step would not help.
         saved.check(found, missing_is_fine=True)
-    batch = keras.tree.map_structure(
-        lambda array: None if array is None else keras.ops.convert_to_tensor(array), next_batch()
-    )
-    train_function = model.train_function
+    _run_step(model, "train", next_batch())
+
+
+def _build_by_evaluating(model: Any, saved: SavedVariables, next_batch: Callable[[], Any]) -> None:
+    """Evaluate one step, for what only an evaluation uses."""
+    del saved
+    # A model that cannot be evaluated on these data has made nothing by it either.
+    with contextlib.suppress(Exception):
+        _run_step(model, "test", next_batch())
+
+
+def _run_step(model: Any, kind: str, batch: Any) -> None:
+    """Run a step on a batch as `fit` and `evaluate` do, through Keras's functions for single batches."""
+    batch = keras.tree.map_structure(lambda array: None if array is None else keras.ops.convert_to_tensor(array), batch)
+    name = f"{kind}_function"
+    getattr(model, f"make_{name}")()
+    function = getattr(model, name)
 
     def on_batch(*arguments: Any) -> Any:
-        # `train_on_batch` makes inputs, targets and weights of what it is given; `fit` gives the batch as it is. What a
-        # step returns differs among versions, and `train_on_batch` cannot take all that `fit` takes.
+        # The functions for single batches make inputs, targets and weights of what they are given; `fit` gives a batch
+        # as it is. And they cannot take all results of a step that `fit` takes.
         *state, batches = arguments
         if isinstance(batches, list):
-            train_function([batches[0][0]])
+            function([batches[0][0]])
             return {}
-        result = train_function(*state, (given[0] for given in batches))
+        result = function(*state, (given[0] for given in batches))
         return ({}, result[1]) if state else {}
 
-    model.train_function = on_batch
+    setattr(model, name, on_batch)
     try:
-        model.train_on_batch(batch, return_dict=True)
+        getattr(model, f"{kind}_on_batch")(batch, return_dict=True)
     finally:
-        model.train_function = train_function
+        setattr(model, name, function)
 
 
 @contextlib.contextmanager

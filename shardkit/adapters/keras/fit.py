@@ -35,11 +35,13 @@ class FitCall:
     Attributes:
         code: The code of the function.
         stream: The data that it trains from. The call must not keep them alive.
+        epochs: As `fit` takes it.
         steps_per_epoch: As `fit` takes it.
     """
 
     code: CodeType
     stream: weakref.ref[KerasStream]
+    epochs: int
     steps_per_epoch: int | None
 
     def is_running(self) -> bool:
@@ -70,7 +72,7 @@ def find_fit(model: Any) -> tuple[FitCall, KerasStream]:
             data = _data_of(frame)
             if isinstance(data, KerasStream):
                 steps = frame.f_locals["epoch_iterator"].steps_per_epoch
-                return FitCall(frame.f_code, weakref.ref(data), steps), data
+                return FitCall(frame.f_code, weakref.ref(data), frame.f_locals["epochs"], steps), data
             raise ConfigError(
                 f"Resume counts the batches of shardkit.to_keras, and fit trains from a {type(data).__name__}",
                 setting="x", advice="Give fit shardkit.to_keras(loader) itself, and what changes its batches as map=",

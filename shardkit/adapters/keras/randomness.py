@@ -96,7 +96,11 @@ def unsaved_operations(train_function: Any) -> list[str]:
     for cell in getattr(train_function, "__closure__", None) or ():
         # Private, and in all versions of TensorFlow that Keras supports. Without it there is only no warning.
         for compiled in getattr(cell.cell_contents, "_list_all_concrete_functions", list)():
-            graph = compiled.graph.as_graph_def()
+            try:
+                graph = compiled.graph.as_graph_def()
+            except ValueError:
+                # It is too large to be looked through.
+                continue
             nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
             found |= {node.op for node in nodes if "seed2" in node.attr}
     return sorted(found)

@@ -84,7 +84,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._check_data(stream, fit)
         # One rank saves; the others only read.
         self._lock = lock_run(self._store, fit) if self._loader.rank == 0 else None
-        parts = RunParts(self._model, self._loader, self._others, self._store, fit, self.params["epochs"])
+        parts = RunParts(self._model, self._loader, self._others, self._store, fit)
         try:
             self._run = Run(parts, stream)
         except BaseException:

@@ -42,7 +42,6 @@ class RunParts:
         others: The other callbacks.
         store: Where the run is saved.
         fit: The call of `fit`.
-        epochs: The epochs that it trains to.
     """
 
     model: Any
@@ -50,7 +49,6 @@ class RunParts:
     others: OtherCallbacks
     store: Store
     fit: FitCall
-    epochs: int
 
 
 class Run:
@@ -223,7 +221,7 @@ class Run:
         if document["finished"]:
             # Everything is as between two epochs.
             _put_random_back(restored)
-            epoch = self._parts.epochs if document["stopped"] else min(epoch, self._parts.epochs)
+            epoch = self.fit.epochs if document["stopped"] else min(epoch, self.fit.epochs)
         elif document["step"]:
             self.skip = document["step"]
             self._step_over(restored)

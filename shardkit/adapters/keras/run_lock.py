@@ -36,7 +36,7 @@ class RunLock:
     """A directory that this process trains with.
 
     Attributes:
-        process: This process: a fork has none of its parent's locks.
+        process: This process. A fork has none of its parent's locks.
         place: The directory.
         fit: The call that trains.
         lock: The store's lock, which is held.
@@ -49,19 +49,17 @@ class RunLock:
 
     def release(self) -> None:
         """Let go. A failure is a warning: the training is done, and its result must not be lost."""
-        if _HELD.get(self.place) is not self:
+        if self.process != os.getpid() or _HELD.get((self.process, self.place)) is not self:
             return
-        del _HELD[self.place]
+        del _HELD[self.process, self.place]
         atexit.unregister(self.release)
-        if self.process != os.getpid():
-            return
         try:
             self.lock.__exit__(None, None, None)
         except StorageError as exc:
             warnings.warn(f"the directory of Resume could not be unlocked: {exc}", ShardkitWarning, stacklevel=2)
 
 
-_HELD: dict[str, RunLock] = {}
+_HELD: dict[tuple[int, str], RunLock] = {}
 _GUARD = threading.Lock()
 
 
@@ -81,8 +79,8 @@ def lock_run(store: Store, fit: FitCall) -> RunLock:
     """
     place = os.path.realpath(store.path("lock").parent) if isinstance(store, HasPaths) else store.url
     with _GUARD:
-        held = _HELD.get(place)
-        if held is not None and held.process == os.getpid() and held.fit.is_running():
+        held = _HELD.get((os.getpid(), place))
+        if held is not None and held.fit.is_running():
             raise ConfigError(
                 f"{_PURPOSE.busy}: in this process", setting=_PURPOSE.setting, value=place, advice=_PURPOSE.advice
             )
@@ -90,7 +88,7 @@ def lock_run(store: Store, fit: FitCall) -> RunLock:
             held.release()
         lock = store.lock(_PURPOSE)
         lock.__enter__()
-        taken = _HELD[place] = RunLock(os.getpid(), place, fit, lock)
+        taken = _HELD[os.getpid(), place] = RunLock(os.getpid(), place, fit, lock)
         # Where an exception ends both `fit` and the process. The system would unlock a folder, but not a bucket.
         atexit.register(taken.release)
     return taken
