@@ -21,6 +21,7 @@ from shardkit.manifest.parquet import (
     text_column,
     to_parquet,
 )
+from shardkit.redact import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,11 +70,11 @@ class ShardRow:
             ValueError: The name leads out of the data set, a digest is none, or a count is none.
         """
         if not re.fullmatch(_SHARD_NAME, self.name):
-            raise ValueError(f"{self.name!r} is not a shard's name")
+            raise ValueError(f"{brief(self.name)} is not a shard's name")
         if not all(re.fullmatch(_DIGEST, text) for text in (self.digest, self.content)):
-            raise ValueError(f"shard {self.name} has a digest that is none")
+            raise ValueError(f"shard {brief(self.name)} has a digest that is none")
         if any(type(count) is not int or not 0 <= count < _MOST for count in (self.num_samples, self.num_bytes)):
-            raise ValueError(f"shard {self.name} has a count that is none")
+            raise ValueError(f"shard {brief(self.name)} has a count that is none")
 
 
 _COLUMNS = tuple(field.name for field in fields(ShardRow))
@@ -131,7 +132,7 @@ class ShardTable:
             if not _are_shard_names(*text_bytes(Texts(table.column("name")))):
                 names = table.column("name").to_pylist()
                 wrong = next(name for name in names if not re.fullmatch(_SHARD_NAME, name))
-                raise ValueError(f"{wrong!r} is not a shard's name")
+                raise ValueError(f"{brief(wrong)} is not a shard's name")
         except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as exc:
             raise ManifestError(f"not a table of shards: {exc}", shard=url, advice=ADVICE) from exc
         return cls(table)
