@@ -13,6 +13,7 @@ import xxhash
 from shardkit.errors import ManifestError
 from shardkit.manifest.parquet import (
     ADVICE,
+    Bounds,
     Texts,
     from_parquet,
     number_column,
@@ -36,6 +37,7 @@ SHARD_TABLE_NAME = "shards.parquet"
 _SHARD_NAME = r"[^./\\\x00][^/\\\x00]*\.tar"
 _DIGEST = r"[0-9a-f]{32}"
 _MOST = 1 << 62  # of bytes or samples
+_ROW_BYTES = 32  # two digests, whose hexadecimal digits get half as long at best
 
 
 def table_name(shard: str) -> str:
@@ -105,20 +107,21 @@ class ShardTable:
         return cls(pa.table(columns))
 
     @classmethod
-    def from_parquet(cls, data: bytes, *, url: str = SHARD_TABLE_NAME) -> ShardTable:
+    def from_parquet(cls, data: bytes, *, url: str = SHARD_TABLE_NAME, num_shards: int | None = None) -> ShardTable:
         """Read the table's file.
 
         Args:
             data: Its bytes.
             url: Where it came from, for messages.
+            num_shards: How many shards it should have, if that is known.
 
         Returns:
             The table.
 
         Raises:
-            ManifestError: It is damaged or names a shard outside of the data set.
+            ManifestError: It is damaged, has other numbers of shards, or names a shard outside of the data set.
         """
-        table = from_parquet(data, url, list(_COLUMNS))
+        table = from_parquet(data, url, list(_COLUMNS), Bounds(num_rows=num_shards, row_bytes=_ROW_BYTES))
         try:
             for name in ("num_samples", "num_bytes"):
                 counts = numbers(table, name, np.int64)
