@@ -32,7 +32,7 @@ _REPEATED = 2
 _CHUNK_FIELDS = {2, 3, 4, 5, 6, 7}  # neither in another file nor encrypted
 _SLACK_ROWS = 2**6  # of a table too small for its own averages
 # Digests do not get smaller, so that a table is never compressed by much; but small ones may be, by long paths.
-_MOST_RATIO = 64
+_MOST_RATIO = 32
 _FREE_BYTES = 2**25
 _CODECS = {0: None, 1: "snappy", 2: "gzip", 6: "zstd"}
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3

@@ -210,4 +210,6 @@ def from_parquet(data: bytes, url: str, columns: list[str], bounds: Bounds) -> p
             return pa.Table.from_batches([], file.schema_arrow)
         return file.read(columns, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as exc:
-        raise ManifestError(f"not a Parquet file, or a damaged one: {exc}", shard=url, advice=ADVICE) from exc
+        raise ManifestError(
+            f"not the table that belongs here, or a damaged one: {exc}", shard=url, advice=ADVICE
+        ) from exc
