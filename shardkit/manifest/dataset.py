@@ -29,7 +29,7 @@ __all__ = ["DataSet", "Split", "dataset_in", "open_dataset", "read_manifest"]
 
 MAX_TABLE_BYTES = 2**30
 SAMPLE_BYTES = 2048  # of a shard, at least: the headers of image and label, and a block of data for each
-_MOST_BYTES = 2**60  # of all shards; sums of more would overflow
+_MOST_BYTES = 2**62  # of all shards; sums of more could overflow
 T = TypeVar("T")
 _READ_AGAIN = 2
 

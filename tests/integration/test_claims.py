@@ -9,7 +9,7 @@ from pictures import make_dataset
 from remote import served
 
 import shardkit
-from shardkit.manifest import open_dataset
+from shardkit.manifest import SplitInfo, open_dataset
 from shardkit.manifest.shards import ShardTable
 
 MILLIARD = 10**9
@@ -62,7 +62,16 @@ def test_more_samples_than_there_are(dataset, tmp_path, num_bytes, options):
 
 
 def test_more_bytes_than_can_be_added(dataset, tmp_path):
-    copy = claiming(dataset, tmp_path / "copy", num_bytes=(1 << 62) - 10**6)
+    """A sum that overflows is small again."""
+    copy = claiming(dataset, tmp_path / "copy")
+    whole = open_dataset(copy)
+    sizes = [(1 << 62) - 1] * 4 + [10**6]
+    rows = [replace(whole.shards[0], name=f"{number}.tar", num_bytes=size) for number, size in enumerate(sizes)]
+    table = ShardTable.of(rows)
+    (copy / "shards.parquet").write_bytes(table.to_parquet())
+    train = SplitInfo(num_samples=25 * 5, num_bytes=sum(sizes) % (1 << 64), num_shards=5)
+    manifest = replace(whole.manifest, splits={"train": train}, fingerprint=table.fingerprint())
+    (copy / "manifest.json").write_bytes(manifest.to_json())
     with pytest.raises(shardkit.ManifestError, match="more bytes than there are"):
         use(copy)
 
