@@ -81,7 +81,7 @@ def check_bounds(data: bytes, columns: list[str], bounds: Bounds) -> int:
     leaves = schema[1:]
     if any(leaf.get(5) or leaf.get(3) == _REPEATED for leaf in leaves):
         raise ValueError("a column holds other columns")
-    names = [leaf.get(4, b"").decode() for leaf in leaves]
+    names = [_name(leaf) for leaf in leaves]
     if len({*names}) < len(names):
         raise ValueError("it has two columns of one name")
     groups = _structs(footer, 4) if num_rows else []
@@ -95,7 +95,9 @@ def check_bounds(data: bytes, columns: list[str], bounds: Bounds) -> int:
         in_groups += rows
         if len(chunks) != len(leaves) or not rows:
             raise ValueError("a group of rows has no rows, or other columns")
-        left -= sum(_chunk_bytes(data, name, leaves[number].get(1), chunks[number], rows) for number, name in wanted)
+        left -= sum(
+            _chunk_bytes(data, name, _number(leaves[number], 1), chunks[number], rows) for number, name in wanted
+        )
         if left < 0:
             raise ValueError(f"its {len(data)} bytes stand for many times as many")
     if in_groups != num_rows:
@@ -116,14 +118,14 @@ def _footer(data: bytes, bounds: Bounds) -> dict[int, Any]:
     return read_struct(data[stop - length : stop], last=4)[0]
 
 
-def _chunk_bytes(data: bytes, name: str, kind: Any, chunk: dict[int, Any], num_rows: int) -> int:
+def _chunk_bytes(data: bytes, name: str, kind: int, chunk: dict[int, Any], num_rows: int) -> int:
     """About how much memory a column takes in one group of rows, once decoded."""
     about = chunk.get(3)
     if not isinstance(about, dict) or about.get(1) != kind or not chunk.keys() <= _CHUNK_FIELDS:
         raise ValueError(f"column {brief(name)} is kept in a way that no table is")
-    codec = about.get(4)
+    codec = _number(about, 4)
     if codec not in _CODECS or kind not in _KINDS:
-        raise ValueError(f"column {brief(name)} is of kind {brief(kind)}, {brief(codec)}, which no table has")
+        raise ValueError(f"column {brief(name)} is of kind {kind}, {codec}, which no table has")
     start, dictionary_start = _number(about, 9), about.get(11)
     if type(dictionary_start) is int and 0 < dictionary_start < start:
         start = dictionary_start
@@ -183,6 +185,13 @@ def _number(header: dict[int, Any], field: int) -> int:
     if type(value) is not int or not 0 <= value < 1 << 40:
         raise ValueError("a header has a number that is none")
     return value
+
+
+def _name(leaf: dict[int, Any]) -> str:
+    found = leaf.get(4)
+    if not isinstance(found, bytes):
+        raise ValueError("its footer tells of no columns")  # noqa: TRY004 (it is the file that is wrong)
+    return found.decode()
 
 
 def _structs(header: dict[int, Any], field: int) -> list[dict[int, Any]]:

@@ -184,7 +184,7 @@ def test_any_flipped_byte_is_an_error_or_no_difference(num_rows):
     rng = np.random.default_rng(0)
     columns = samples_of(num_rows, image_xxh3_64=pa.array(rng.integers(0, 1 << 63, num_rows).astype(np.uint64)))
     whole = file_of(columns, use_dictionary=["mode", "format"], compression="snappy")
-    for at in rng.integers(0, len(whole), 300).tolist():
+    for at in rng.integers(0, len(whole), 1500).tolist():
         data = whole[:at] + bytes([whole[at] ^ int(rng.integers(1, 256))]) + whole[at + 1 :]
         with pytest.raises(ManifestError):
             SampleTable.from_parquet(data, replace(ROW, num_samples=num_rows), FIELDS)
