@@ -9,53 +9,83 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HIDDEN", "redacted"]
+__all__ = ["HIDDEN", "brief", "redacted"]
 
 HIDDEN = "***"
 """What stands where a secret was."""
 
+_CUT = " ..."  # at the end of a text that is not shown whole
+_MOST_SHOWN = 2000
+_MOST_LOOKED_AT = 16_384  # beyond what is shown, so that what ends a secret is seen
+_MOST_BRIEF = 100
+
+# All patterns take time that grows with the text, and no faster, whatever it is: where one begins is a fixed character
+# or word, and what it then runs over holds no other beginning. So the scheme of a URL is not among what they match.
+
 # A host never has any of these, so the last "@" before one of them ends a user's name and password.
-_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*:/{2,})[^\s/?#\"'<>]*@")
+_USER = re.compile(r"(?P<slashes>:/{2,})[^\s/?#\"'<>]*@")
+_OPEN_USER = re.compile(r"(?P<slashes>:/{2,})[^\s/?#\"'<>]+\Z")  # of a text that was cut: its "@" may be gone
+_END_OF_PATH = re.compile(r"[\s?#\"'<>]")
 # All of a query: which of its names are secret differs by service (sig, X-Amz-Signature, Signature, token ...).
-_QUERY = re.compile(r"(?P<url>[A-Za-z][A-Za-z0-9+.-]*:/{2,}[^\s?#\"'<>]*)[?#][^\s\"'<>)\]}]+")
+_QUERY = re.compile(r"[?#][^\s\"'<>)\]}]+")
+_VALUE = r"(?:(?:basic|bearer|sharedkey|aws4-hmac-sha256)\s+)?[^\s\"',;&)\]}]+"
 _NAMED = re.compile(
-    r"(?P<name>\b(?:proxy-)?authorization\b|\bbearer\b|\bsharedkey(?:lite)?\b|\b(?:x-(?:amz|goog|ms)-)?"
-    r"(?:signature|security-token|credential|copy-source-authorization)\b"
-    r"|\b[\w-]*(?:password|passwd|secret|token|api[_-]?key|access[_-]?key(?:[_-]?id)?|account[_-]?key|private[_-]?key"
-    r"(?:[_-]?id)?|sas(?:[_-]?key)?)\b|\bsig\b)"
-    r"(?P<sign>[\"']?\s*(?:[=:]\s*|\s)[\"']?)(?P<scheme>(?:basic|bearer|sharedkey|aws4-hmac-sha256)\s+)?"
-    r"(?P<value>[^\s\"',;&)\]}]+)",
+    r"(?P<name>(?:\b(?:authorization|signature|security-token|credential|copy-source-authorization|sig)"
+    r"|password|passwd|secret|token|api[_-]?key|access[_-]?key(?:[_-]?id)?|account[_-]?key|private[_-]?key"
+    r"(?:[_-]?id)?|sas(?:[_-]?key)?)\b(?:[\"']?(?:\s*[=:]\s*| *[^\S ]\s*)[\"']?)"
+    # Names that a blank alone divides from the secret; after others it is a word: "the token is".
+    r"|\b(?:bearer|sharedkey(?:lite)?)\b(?:[\"']?\s*(?:[=:]\s*|\s)[\"']?))" + _VALUE,
     re.IGNORECASE,
 )
-_SPACED = frozenset({"bearer", "sharedkey", "sharedkeylite"})  # names that a blank alone divides from the secret
 _SHORTEST = 4  # shorter values would hide parts of ordinary words
 
 
-def redacted(text: object, secrets: Iterable[str] = ()) -> str:
+def redacted(text: object, secrets: Iterable[str] = (), *, most: int = _MOST_SHOWN) -> str:
     """Text as it may be shown.
 
     Users and passwords in URLs, whole queries of URLs, and what follows the names that credentials usually have are
-    hidden, wherever they stand in the text.
+    hidden, wherever they stand in the text. A long text is cut, and ends with "..." then.
 
     Args:
         text: Anything; its ``str()`` is taken.
         secrets: Values to hide wherever they stand, as they are or percent-encoded.
+        most: The most characters of it that are shown.
 
     Returns:
         The text with `HIDDEN` in their places.
     """
     shown = str(text)
-    for secret in secrets:
-        for form in {secret, unquote(secret)}:
-            if len(form) >= _SHORTEST:
-                shown = shown.replace(form, HIDDEN)
-    shown = _USER.sub(rf"\g<scheme>{HIDDEN}@", shown)
-    shown = _QUERY.sub(rf"\g<url>?{HIDDEN}", shown)
-    return _NAMED.sub(_hide_value, shown)
+    # Before anything is cut: half of a value would not be found.
+    for form in sorted({form for secret in secrets for form in (secret, unquote(secret))}, key=len, reverse=True):
+        if len(form) >= _SHORTEST:
+            shown = shown.replace(form, HIDDEN)
+    body = shown.removesuffix(_CUT)
+    looked_at = body[: max(_MOST_LOOKED_AT, most)]
+    is_cut = len(looked_at) < len(shown)
+    if len(looked_at) < len(body):
+        looked_at = _OPEN_USER.sub(rf"\g<slashes>{HIDDEN}", looked_at)
+    shown = _hide_queries(_USER.sub(rf"\g<slashes>{HIDDEN}@", looked_at))
+    shown = _NAMED.sub(rf"\g<name>{HIDDEN}", shown)
+    return shown[:most] + _CUT if is_cut or len(shown) > most else shown
 
 
-def _hide_value(found: re.Match[str]) -> str:
-    name, sign = found["name"], found["sign"]
-    if not sign.strip(" \"'") and name.lower() not in _SPACED:
-        return found[0]  # "the token is": a word, not a value
-    return f"{name}{sign}{HIDDEN}"
+def brief(value: object) -> str:
+    """A value that comes from outside, short enough to stand in a message.
+
+    Args:
+        value: Anything; its ``repr()`` is taken.
+    """
+    return redacted(repr(value), most=_MOST_BRIEF)
+
+
+def _hide_queries(text: str) -> str:
+    shown, done, at = [], 0, 0
+    while (at := text.find("://", at)) >= 0:
+        found = _END_OF_PATH.search(text, at)
+        if found is None:
+            break
+        at = found.start()
+        if query := _QUERY.match(text, at):
+            shown += [text[done:at], "?", HIDDEN]
+            done = at = query.end()
+    return "".join([*shown, text[done:]])

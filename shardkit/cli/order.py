@@ -11,12 +11,15 @@ import typer
 
 from shardkit.cli.places import Dataset, StorageOption, store_options
 from shardkit.errors import ConfigError
+from shardkit.files import read_regular
 
 if TYPE_CHECKING:
     from shardkit.loader.order import OrderNumbers
     from shardkit.manifest import DataSet, Split
 
 __all__ = ["explain", "find"]
+
+_MOST_STATE_BYTES = 2**20
 
 SplitName = Annotated[str, typer.Option("--split", metavar="NAME", help="The split.")]
 StateFile = Annotated[
@@ -121,7 +124,7 @@ def _read_state(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_regular(path, _MOST_STATE_BYTES))
         if not all(
             isinstance(document[name], kind) for name, kind in (("split", str), ("order", dict), ("epoch", int))
         ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,13 +99,12 @@ class BatchJob:
             weights = np.full(len(images), self.form.weight, dtype=np.float32)
             weights[count:] = 0.0
             arrays["sample_weight"] = weights
-        keys = self.keys
         batch = Batch(
             arrays,
             labels=labels,
             epoch=self.epoch,
             step=self.step,
-            keys=keys if sources is None else lambda: [keys()[source] for source in sources[:count]],
+            keys=self.keys if sources is None else partial(_keys_of, self.keys, sources[:count]),
             num_padding=len(images) - count,
             replaced=tuple(sorted(bad)),
         )
@@ -145,3 +145,9 @@ def encoded_samples(batches: Iterable[Batch], *, is_raw: bool) -> Iterator[Sampl
                 continue
             extension = "raw" if is_raw else EXTENSIONS.get(sniff(image) or "", "bin")
             yield Sample(key=key, fields={extension: image, "cls": encode_class(int(label))})
+
+
+def _keys_of(keys: Callable[[], list[str]], sources: NDArray[np.int64]) -> list[str]:
+    """The keys of the samples that the rows were taken from; looking them up reads a table, so it is done once."""
+    found = keys()
+    return [found[source] for source in sources.tolist()]

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from shardkit.errors import FormatError, StorageError
+from shardkit.files import open_regular, pread_all
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,13 +156,9 @@ class LocalReader(Reader):
         """As `Reader.read`."""
         found = self._shard(shard)
         try:
-            data = os.pread(found.descriptor, size, offset)
-            # The kernel gives at most 2 GiB at a time.
-            while 0 < len(data) < size and (more := os.pread(found.descriptor, size - len(data), offset + len(data))):
-                data += more
+            return pread_all(found.descriptor, size, offset)
         except OSError as exc:
             raise self._unreadable(shard, exc) from exc
-        return data
 
     def read_run(self, shard: int, start: int, out: memoryview) -> None:
         """As `Reader.read_run`."""
@@ -209,7 +206,7 @@ class _OpenShard:
         self.descriptor = -1
         path = store.path(name)
         try:
-            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.descriptor = open_regular(path)
             size = os.fstat(self.descriptor).st_size
         except FileNotFoundError as exc:
             raise FormatError("the shard is missing", shard=name, advice="Copy the data set again") from exc

@@ -149,14 +149,23 @@ class TableCache:
 
 
 class KeyLookup:
-    """The keys of some samples, looked up when they are asked for."""
+    """The keys of some samples, looked up when they are first asked for: that may read a table again."""
 
-    __slots__ = ("_samples", "_tables")
+    __slots__ = ("_found", "_samples", "_tables")
 
     def __init__(self, tables: TableCache, samples: NDArray[np.int64]) -> None:
         self._tables = tables
         self._samples = samples
+        self._found: list[str] | None = None
 
     def __call__(self) -> list[str]:
-        """The keys."""
-        return self._tables.keys(self._samples)
+        """The keys.
+
+        Raises:
+            ManifestError: A table is missing or damaged.
+        """
+        found = self._found
+        if found is None:
+            # Threads that ask at once look them up more than once, to the same end.
+            found = self._found = self._tables.keys(self._samples)
+        return found

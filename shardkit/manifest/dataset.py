@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["DataSet", "Split", "dataset_in", "open_dataset", "read_manifest"]
 
 MAX_TABLE_BYTES = 2**30
+SAMPLE_BYTES = 2048  # of a shard, at least: the headers of image and label, and a block of data for each
+_MOST_BYTES = 2**62  # of all shards; sums of more could overflow
 T = TypeVar("T")
 _READ_AGAIN = 2
 
@@ -203,7 +205,14 @@ def dataset_in(store: Store, meanwhile: Callable[[], None] | None = None) -> Dat
     else:
         of_manifest, of_shards = (store.read_if_there(*what) for what in wanted)
     manifest = _manifest_in(store, of_manifest)
-    shards = _parsed(store, SHARD_TABLE_NAME, MAX_TABLE_BYTES, of_shards, ShardTable.from_parquet)
+    num_shards = sum(info.num_shards for info in manifest.splits.values())
+    shards = _parsed(
+        store,
+        SHARD_TABLE_NAME,
+        MAX_TABLE_BYTES,
+        of_shards,
+        lambda data: ShardTable.from_parquet(data, num_shards=num_shards),
+    )
     if shards is None:
         raise ManifestError("the table of shards is missing", shard=SHARD_TABLE_NAME, advice="Copy the data set again")
     _check_counts(manifest, shards)
@@ -236,6 +245,13 @@ def _parsed(store: Store, name: str, most_bytes: int, data: bytes | None, parse:
 
 
 def _check_counts(manifest: Manifest, shards: ShardTable) -> None:
+    # What is worked out of these, such as the samples of a chunk, takes memory before any other table is read.
+    if (shards.num_samples > shards.num_bytes // SAMPLE_BYTES).any():
+        raise ManifestError(
+            "a shard has fewer bytes than its samples take", shard=SHARD_TABLE_NAME, advice="Pack the data set again"
+        )
+    if float(shards.num_bytes.sum(dtype=np.float64)) > _MOST_BYTES:
+        raise ManifestError("the shards have more bytes than there are", shard=SHARD_TABLE_NAME, advice=ADVICE)
     for name, info in manifest.splits.items():
         mine = shards.split(name)
         found = (int(mine.num_samples.sum()), int(mine.num_bytes.sum()), len(mine))

@@ -12,6 +12,7 @@ import xxhash
 
 from shardkit.codecs.header import MAX_PIXELS
 from shardkit.errors import ManifestError
+from shardkit.redact import brief
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,7 +170,7 @@ class Manifest:
 def _check_version(version: object, url: str) -> None:
     found = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", version) if isinstance(version, str) else None
     if found is None:
-        raise ValueError(f"format_version is {version!r}")
+        raise ValueError(f"format_version is {brief(version)}")
     newest = FORMAT_VERSION.partition(".")[0]
     if int(found[1]) > int(newest):
         raise ManifestError(
@@ -187,7 +188,7 @@ def _split_info(value: Mapping[str, object]) -> SplitInfo:
 def _field_info(value: Mapping[str, Any]) -> FieldInfo:
     kind, extensions = _text(value["kind"]), tuple(_text(name) for name in value["extensions"])
     if (kind == "array") != ("shape" in value):
-        raise ValueError(f"a field of kind {kind!r} {'has no' if kind == 'array' else 'has a'} shape")
+        raise ValueError(f"a field of kind {brief(kind)} {'has no' if kind == 'array' else 'has a'} shape")
     shape = _shape(value) if kind == "array" else None
     return FieldInfo(kind=kind, extensions=extensions, shape=shape)
 
@@ -195,27 +196,27 @@ def _field_info(value: Mapping[str, Any]) -> FieldInfo:
 def _shape(value: Mapping[str, Any]) -> tuple[int, ...]:
     shape, dtype = value["shape"], value["dtype"]
     if dtype != _DTYPE:
-        raise ValueError(f"arrays of {dtype!r} are not read, only of {_DTYPE}")
+        raise ValueError(f"arrays of {brief(dtype)} are not read, only of {_DTYPE}")
     if not isinstance(shape, list) or len(shape) != 3 or any(type(size) is not int or size < 1 for size in shape):
-        raise ValueError(f"{shape!r} is not a shape of height, width and channels")
+        raise ValueError(f"{brief(shape)} is not a shape of height, width and channels")
     if shape[2] not in (1, 3, 4) or math.prod(shape) > 4 * MAX_PIXELS:
-        raise ValueError(f"an array of shape {shape!r} is not a picture's")
+        raise ValueError(f"an array of shape {brief(shape)} is not a picture's")
     return tuple(shape)
 
 
 def _count(value: object) -> int:
     if type(value) is not int or not 0 <= value < 1 << 62:
-        raise ValueError(f"{value!r} is not a count")
+        raise ValueError(f"{brief(value)} is not a count")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
+        raise TypeError(f"{brief(value)} is not text")
     return value
 
 
 def _matched(pattern: re.Pattern[str], value: object) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError(f"{value!r} is not of the form {pattern.pattern}")
+        raise ValueError(f"{brief(value)} is not of the form {pattern.pattern}")
     return value

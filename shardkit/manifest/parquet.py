@@ -13,16 +13,28 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from shardkit.errors import ManifestError
+from shardkit.manifest.bounds import Bounds, check_bounds
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["ADVICE", "Texts", "from_parquet", "number_column", "numbers", "text_bytes", "text_column", "to_parquet"]
+__all__ = [
+    "ADVICE",
+    "Bounds",
+    "Texts",
+    "from_parquet",
+    "number_column",
+    "numbers",
+    "text_bytes",
+    "text_column",
+    "to_parquet",
+]
 
 _FEW_VALUES = ("split", "mode", "format")  # columns worth a dictionary
 _INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _MAX_OFFSET = (1 << 31) - 1
+_MOST_LISTED = 10_000  # columns, groups of rows and the like, in a list of a footer
 ADVICE = "Copy the data set again, or pack it again"
 
 
@@ -167,27 +179,37 @@ def _compression(field: pa.Field) -> str:
     return "snappy" if pa.types.is_integer(field.type) else "zstd"
 
 
-def from_parquet(data: bytes, url: str, columns: list[str] | None = None) -> pa.Table:
+def from_parquet(data: bytes, url: str, columns: list[str], bounds: Bounds) -> pa.Table:
     """The table in a file's bytes.
 
     Args:
         data: The bytes.
         url: Where they came from, for messages.
-        columns: The columns wanted; all without it.
+        columns: The columns wanted.
+        bounds: What is known of the table; nothing is decoded before it is compared.
 
     Returns:
         The table.
 
     Raises:
-        ManifestError: It is not a Parquet file, or a damaged one.
+        ManifestError: It is not a Parquet file, a damaged one, or another table than it should be.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
+        num_rows = check_bounds(data, columns, bounds)
         # A buffer, no file object, and without pre_buffer: otherwise threads of pyarrow's read, which give the bytes
         # back to Python whenever they like; at the interpreter's end that takes the process with them (SIGABRT).
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
+        file = pq.ParquetFile(
+            pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False,
+            thrift_string_size_limit=max(len(data), 1), thrift_container_size_limit=_MOST_LISTED,
+        )  # fmt: skip
+        if not num_rows:
+            # Nobody has looked at its pages, of which there should be none.
+            return pa.Table.from_batches([], file.schema_arrow)
         return file.read(columns, use_threads=False)
     except (pa.ArrowException, OSError, ValueError) as exc:
-        raise ManifestError(f"not a Parquet file, or a damaged one: {exc}", shard=url, advice=ADVICE) from exc
+        raise ManifestError(
+            f"not the table that belongs here, or a damaged one: {exc}", shard=url, advice=ADVICE
+        ) from exc

@@ -17,6 +17,7 @@ import xxhash
 from shardkit.errors import ManifestError
 from shardkit.manifest.parquet import (
     ADVICE,
+    Bounds,
     Texts,
     from_parquet,
     number_column,
@@ -40,6 +41,7 @@ BLOCK_BYTES = 1 << 16
 
 _FIELD_COLUMNS = ("offset", "size", "xxh3_64")
 _PICTURE_COLUMNS = ("width", "height", "mode", "format", "orientation")
+_DIGEST_BYTES = 8
 _ROW_KEY = b"shardkit.shard"
 _BLOCKS_KEY = b"shardkit.blocks"
 
@@ -155,7 +157,8 @@ class SampleTable:
         """
         url = table_name(row.name)
         places = [f"{name}_{column}" for name in fields for column in _FIELD_COLUMNS]
-        table = from_parquet(data, url, None if whole else ["key", "label", *places])
+        wanted = ["key", "label", *places, *(("source", *_PICTURE_COLUMNS) if whole else ())]
+        table = from_parquet(data, url, wanted, _bounds(row, len(fields)))
         try:
             found = cls(
                 keys=Texts(table.column("key")),
@@ -185,6 +188,13 @@ class SampleTable:
         return found
 
 
+def _bounds(row: ShardRow, num_fields: int) -> Bounds:
+    """What the root table's row says of a sample table."""
+    digests = 16 * -(-row.num_bytes // BLOCK_BYTES)
+    # Kept twice, as they are and in Arrow's own form.
+    return Bounds(num_rows=row.num_samples, row_bytes=_DIGEST_BYTES * num_fields, metadata_bytes=3 * digests)
+
+
 def _blocks(table: pa.Table, row: ShardRow) -> NDArray[np.uint64]:
     text = (table.schema.metadata or {}).get(_BLOCKS_KEY, b"")
     found = np.frombuffer(bytes.fromhex(text.decode("ascii")), dtype="<u8").astype(np.uint64)
@@ -206,7 +216,7 @@ def row_in_table(data: bytes, url: str) -> ShardRow:
     Raises:
         ManifestError: It is damaged or keeps no row.
     """
-    table = from_parquet(data, url)
+    table = from_parquet(data, url, [], Bounds(num_rows=None, row_bytes=_DIGEST_BYTES, metadata_bytes=len(data)))
     try:
         row = ShardRow(**json.loads(table.schema.metadata[_ROW_KEY]))
         row.check()

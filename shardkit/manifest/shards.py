@@ -13,6 +13,7 @@ import xxhash
 from shardkit.errors import ManifestError
 from shardkit.manifest.parquet import (
     ADVICE,
+    Bounds,
     Texts,
     from_parquet,
     number_column,
@@ -21,6 +22,7 @@ from shardkit.manifest.parquet import (
     text_column,
     to_parquet,
 )
+from shardkit.redact import brief
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +37,7 @@ SHARD_TABLE_NAME = "shards.parquet"
 _SHARD_NAME = r"[^./\\\x00][^/\\\x00]*\.tar"
 _DIGEST = r"[0-9a-f]{32}"
 _MOST = 1 << 62  # of bytes or samples
+_ROW_BYTES = 32  # two digests, whose hexadecimal digits get half as long at best
 
 
 def table_name(shard: str) -> str:
@@ -69,11 +72,11 @@ class ShardRow:
             ValueError: The name leads out of the data set, a digest is none, or a count is none.
         """
         if not re.fullmatch(_SHARD_NAME, self.name):
-            raise ValueError(f"{self.name!r} is not a shard's name")
+            raise ValueError(f"{brief(self.name)} is not a shard's name")
         if not all(re.fullmatch(_DIGEST, text) for text in (self.digest, self.content)):
-            raise ValueError(f"shard {self.name} has a digest that is none")
+            raise ValueError(f"shard {brief(self.name)} has a digest that is none")
         if any(type(count) is not int or not 0 <= count < _MOST for count in (self.num_samples, self.num_bytes)):
-            raise ValueError(f"shard {self.name} has a count that is none")
+            raise ValueError(f"shard {brief(self.name)} has a count that is none")
 
 
 _COLUMNS = tuple(field.name for field in fields(ShardRow))
@@ -104,20 +107,21 @@ class ShardTable:
         return cls(pa.table(columns))
 
     @classmethod
-    def from_parquet(cls, data: bytes, *, url: str = SHARD_TABLE_NAME) -> ShardTable:
+    def from_parquet(cls, data: bytes, *, url: str = SHARD_TABLE_NAME, num_shards: int | None = None) -> ShardTable:
         """Read the table's file.
 
         Args:
             data: Its bytes.
             url: Where it came from, for messages.
+            num_shards: How many shards it should have, if that is known.
 
         Returns:
             The table.
 
         Raises:
-            ManifestError: It is damaged or names a shard outside of the data set.
+            ManifestError: It is damaged, has other numbers of shards, or names a shard outside of the data set.
         """
-        table = from_parquet(data, url, list(_COLUMNS))
+        table = from_parquet(data, url, list(_COLUMNS), Bounds(num_rows=num_shards, row_bytes=_ROW_BYTES))
         try:
             for name in ("num_samples", "num_bytes"):
                 counts = numbers(table, name, np.int64)
@@ -131,7 +135,7 @@ class ShardTable:
             if not _are_shard_names(*text_bytes(Texts(table.column("name")))):
                 names = table.column("name").to_pylist()
                 wrong = next(name for name in names if not re.fullmatch(_SHARD_NAME, name))
-                raise ValueError(f"{wrong!r} is not a shard's name")
+                raise ValueError(f"{brief(wrong)} is not a shard's name")
         except (KeyError, TypeError, ValueError, AttributeError, NotImplementedError) as exc:
             raise ManifestError(f"not a table of shards: {exc}", shard=url, advice=ADVICE) from exc
         return cls(table)

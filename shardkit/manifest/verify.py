@@ -10,6 +10,7 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import FormatError, ShardkitError, StorageError
+from shardkit.files import open_regular
 from shardkit.formats.tar import iter_members
 from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.dataset import DataSet, open_dataset
@@ -110,13 +111,16 @@ def _verify_shard(dataset: DataSet, row: ShardRow) -> None:
 
 def _verify_file(path: Path, row: ShardRow, table: SampleTable) -> None:
     """Check headers and fields, then the digests of the whole file and of its blocks."""
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=open_regular) as file:
         members = iter_members(file, size=row.num_bytes, shard=row.name)
         _verify_members(row, table, [(member.name, member.offset, member.size) for member in members])
         _verify_fields(row, table, file.fileno())
         digest, blocks = xxhash.xxh3_128(), BlockHasher() if len(table.blocks) else None
         file.seek(0)
-        while block := file.read(_READ_BYTES):
+        # One byte more, by which a file is another one that grew meanwhile.
+        left = row.num_bytes + 1
+        while block := file.read(min(_READ_BYTES, left)):
+            left -= len(block)
             digest.update(block)
             if blocks is not None:
                 blocks.update(block)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from shardkit.codecs.header import sniff
 from shardkit.errors import ConfigError
+from shardkit.files import open_regular
 from shardkit.packer.source import Source, SourceItem, class_name, promises_picture, shown_path
 
 if TYPE_CHECKING:
@@ -114,5 +115,6 @@ def _take(entry: os.DirEntry[bytes], source: bytes, class_from: ClassFrom, found
 
 
 def _is_picture(path: bytes) -> bool:
-    with open(path, "rb", buffering=0) as file:
-        return sniff(file.read(_SNIFFED_BYTES)) is not None
+    with open(path, "rb", buffering=0, opener=open_regular) as file:
+        # What the system makes up may have nothing to give at once.
+        return sniff(file.read(_SNIFFED_BYTES) or b"") is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from shardkit.errors import ConfigError
+from shardkit.files import open_reader
 from shardkit.packer.source import shown_path
 
 if TYPE_CHECKING:
@@ -43,7 +45,8 @@ def read_rows(table: Path, choose: Choose) -> Iterator[Row]:
         if suffix == ".parquet":
             yield from _parquet(table, choose)
             return
-        with table.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        raw = open_reader(table)
+        with io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             if suffix == ".jsonl":
                 yield from _jsonl(file, table, choose)
             else:
@@ -100,7 +103,8 @@ def _parquet(table: Path, choose: Choose) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(table) as file:
+        # Without pre_buffer, threads of pyarrow's would read, and give the file back to Python whenever they like.
+        with open_reader(table) as opened, pq.ParquetFile(opened, pre_buffer=False) as file:
             path, label = choose(file.schema_arrow.names)
             start = 1
             for batch in file.iter_batches(columns=[path, label], use_threads=False):

@@ -13,6 +13,7 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ConfigError, FormatError, StorageError
+from shardkit.files import open_reader
 from shardkit.manifest import open_dataset
 from shardkit.packer.source import shown_path, without_suffix
 from shardkit.storage import StoreOptions, check_local, local_copy
@@ -171,8 +172,9 @@ def _write(root: Path, source: bytes, data: bytes) -> None:
     """Write a file whole or not at all. One that is there already stays, if it is the same."""
     path = root / os.fsdecode(source)
     try:
-        if path.read_bytes() == data:
-            return
+        with open_reader(path) as there:
+            if there.read(len(data) + 1) == data:
+                return
         raise ConfigError(
             "a file in the folder to unpack into is another than the data set's", setting="folder", value=str(path),
             advice="Take it away, or name an empty folder",

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardkit.errors import ConfigError, ShardkitError, ShardkitWarning, StorageError
+from shardkit.files import read_regular
 from shardkit.storage.cache_entry import Entry, file_bytes
 from shardkit.units import parse_bytes
 
@@ -36,6 +37,7 @@ _LOCK_NAME = "lock"
 _USED_NAME = "used-bytes"
 _NEW_NAME = "new"
 _NAME = re.compile(r"[0-9a-f]{32}")
+_MOST_USED_BYTES = 100  # of the file of that name
 _PATIENCE_S = 2.0
 _MOST_OPEN = 256
 
@@ -352,7 +354,7 @@ def _delete(path: Path) -> int:
 
 def _read_used(folder: Path) -> int:
     try:
-        return int((folder / _USED_NAME).read_text())
+        return int(read_regular(folder / _USED_NAME, _MOST_USED_BYTES))
     except (FileNotFoundError, ValueError):
         return sum(found.num_bytes for found in _data_sets(folder))
 

@@ -16,6 +16,8 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shardkit.files import open_regular
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -59,7 +61,7 @@ class Entry:
 
     def __init__(self, path: Path, num_bytes: int) -> None:
         self._num_bytes = num_bytes
-        self._descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        self._descriptor = open_regular(path, os.O_RDWR | os.O_NOFOLLOW)
         if os.fstat(self._descriptor).st_size != file_bytes(num_bytes):
             self.close()
             raise OSError(errno.EINVAL, "the cached file has another length than it should")

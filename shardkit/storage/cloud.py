@@ -27,6 +27,7 @@ _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 _MOST_SETTLING_S = 2.0
 _ANY_TIME = timedelta(days=1)  # it is looked after elsewhere
+_MOST_SHOWN = 600  # characters of what a server or obstore says
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
 # Booleans have such names too: use_fabric_endpoint.
@@ -101,7 +102,8 @@ class CloudClient(Client):
 
     def _said(self, exc: Exception) -> str:
         """What one of obstore's failures says, without what must not be shown and what only its makers can read."""
-        return " ".join(redacted(str(exc).split("Debug source:", maxsplit=1)[0], self._secrets).split())
+        said = str(exc).split("Debug source:", maxsplit=1)[0]
+        return " ".join(redacted(said, self._secrets, most=_MOST_SHOWN).split())
 
     async def get(self, name: str, start: int, stop: int, expect: Expect) -> Reply:
         """Bytes of an object."""

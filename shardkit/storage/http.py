@@ -31,6 +31,7 @@ __all__ = ["HttpClient"]
 _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+_MOST_SHOWN = 600  # characters of what a server says
 _SIZE = re.compile(r"bytes \*/(\d{1,18})")
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _DENIED = {401: "who is asking is not known", 403: "access is refused", 407: "the proxy asks for a password"}
@@ -161,7 +162,8 @@ class HttpClient(Client):
         target = urljoin(url, location)
         before, after = urlsplit(url), urlsplit(target)
         if not location or after.scheme not in ("http", "https") or not after.hostname:
-            raise FailedError(f"the server leads to {redacted(target, self._secrets)}, which is no web address")
+            shown = redacted(target, self._secrets, most=_MOST_SHOWN)
+            raise FailedError(f"the server leads to {shown}, which is no web address")
         if before.scheme == "https" and after.scheme != "https":
             raise FailedError("the server leads from https to http, where anybody may listen")
         return target
@@ -189,7 +191,7 @@ class HttpClient(Client):
     def _fail(self, exc: Exception) -> NoReturn:
         from aiohttp import ClientConnectorCertificateError, ClientConnectorSSLError, ClientSSLError, InvalidURL
 
-        what = redacted(f"{type(exc).__name__}: {exc}", self._secrets)
+        what = redacted(f"{type(exc).__name__}: {exc}", self._secrets, most=_MOST_SHOWN)
         if isinstance(exc, ClientConnectorCertificateError | ClientConnectorSSLError | ClientSSLError | InvalidURL):
             raise FailedError(what) from None
         raise TemporaryError(what) from None
@@ -206,7 +208,8 @@ def _check_plain(reply: aiohttp.ClientResponse) -> None:
     """Refuse a reply that is encoded: its length and ranges would mean something else."""
     encoding = reply.headers.get("Content-Encoding", "identity")
     if encoding != "identity":
-        raise FailedError(f"the server sends it compressed ({encoding}) without being asked")
+        shown = redacted(encoding, most=_MOST_SHOWN)
+        raise FailedError(f"the server sends it compressed ({shown}) without being asked")
 
 
 def _refuse(status: int, retry_after: str | None) -> NoReturn:

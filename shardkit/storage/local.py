@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from shardkit.errors import ConfigError, StorageError
+from shardkit.files import open_reader, open_regular, pread_all, read_regular, regular_size
 from shardkit.storage.base import LockPurpose
 from shardkit.storage.lock import acquire
 
@@ -21,6 +22,7 @@ __all__ = ["LocalStore"]
 
 TEMPORARY_PREFIX = ".shardkit-"
 LOCK_NAME = f"{TEMPORARY_PREFIX}lock"
+_COPIED_BYTES = 2**20
 _MAX_PIECES = 1024  # that Linux takes in one call
 
 
@@ -50,22 +52,26 @@ class LocalStore:
     def read(self, name: str) -> bytes:
         """The whole of an object."""
         with self._errors(name, "read"):
-            return self.path(name).read_bytes()
+            return read_regular(self.path(name))
 
     def read_if_there(self, name: str, most_bytes: int) -> bytes | None:
         """The whole of an object that is no longer than ``most_bytes``, or ``None`` where there is none."""
-        size = self.size(name)
-        if size is not None and size > most_bytes:
-            raise StorageError(
-                f"it has {size} bytes where at most {most_bytes} were expected", url=str(self.path(name)),
-                operation="read",
-            )  # fmt: skip
-        return None if size is None else self.read(name)
+        with self._errors(name, "read"):
+            try:
+                return read_regular(self.path(name), most_bytes)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes of an object, or a `StorageError`."""
-        with self._errors(name, "read"), self.path(name).open("rb") as file:
-            data = os.pread(file.fileno(), length, offset)
+        with self._errors(name, "read"):
+            descriptor = open_regular(self.path(name))
+            try:
+                # Memory is taken for what is there, and not for what somebody says that there is.
+                there = max(0, min(length, os.fstat(descriptor).st_size - offset))
+                data = pread_all(descriptor, there, offset)
+            finally:
+                os.close(descriptor)
         if len(data) != length:
             raise StorageError(
                 f"{len(data)} bytes instead of {length} at offset {offset}",
@@ -76,8 +82,12 @@ class LocalStore:
 
     def download(self, name: str, num_bytes: int, path: Path) -> None:
         """Copy an object of ``num_bytes`` bytes to another file; one of another length is an error."""
-        with self._errors(name, "read"):
-            copied = shutil.copyfile(self.path(name), path).stat().st_size
+        with self._errors(name, "read"), open_reader(self.path(name)) as source:
+            copied = os.fstat(source.fileno()).st_size
+            if copied == num_bytes:
+                with path.open("wb", buffering=0) as file:
+                    shutil.copyfileobj(source, file, _COPIED_BYTES)
+                    copied = file.tell()
         if copied != num_bytes:
             raise StorageError(
                 f"it has {copied} bytes instead of {num_bytes}", url=str(self.path(name)), operation="read"
@@ -87,7 +97,7 @@ class LocalStore:
         """An object's length in bytes, or ``None`` where there is no such object."""
         with self._errors(name, "look at"):
             try:
-                return self.path(name).stat().st_size
+                return regular_size(self.path(name))
             except (FileNotFoundError, NotADirectoryError):
                 return None
 

@@ -1,10 +1,12 @@
 """Secrets are taken out of whatever is shown, wherever they stand."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardkit.redact import HIDDEN, redacted
+from shardkit.redact import HIDDEN, brief, redacted
 
 MARK = "hunter2MARK"
 
@@ -76,3 +78,66 @@ def test_no_password_in_a_url_is_shown(password):
     assert secret not in redacted(
         f"could not open https://me:{secret.replace('/', '%2F')}@host/path: refused", [secret]
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"secret token={MARK}",
+        f"no password bearer {MARK}",
+        f"https://token/?a)https://h/p?{MARK}",
+        f"https://h/https://u:{MARK}@x?q",
+        f"token  \t {MARK}",
+    ],
+)
+def test_what_looks_like_a_secret_hides_the_next_one_no_less(text):
+    assert MARK not in redacted(text)
+
+
+SHAPES = [
+    "a", "a-", "-", "é", "a://", "://", "a://x@", "https:", "/", "a.://?", "https://a?", "https://u:p@h/?q) ", "?", "@",
+    "token ", "token= ", "token   \t", "secret-", "access_key_", "authorization: basic ", "bearer ", "sharedkey\t",
+    "x-amz-", "password\" ", " ", "\t", "'", "=", " ...",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_time_grows_with_the_text_and_no_faster(shape):
+    for num_characters, most in ((10**6, 2000), (10**5, 10**5)):
+        text = shape * (num_characters // len(shape))
+        started = time.process_time()
+        shown = redacted(text, most=most)
+        assert time.process_time() - started < 1  # of 0.05 s that it takes at most
+        assert len(shown) <= most + 4
+        if len(text) > most:
+            assert shown.endswith(" ...")
+        assert redacted(shown, most=most) == shown
+
+
+# Texts that hold a secret, and what stands around them.
+SECRETS = {
+    "https://user:{}@host/a": " ",
+    "https://{}@host": "",
+    "https://host/a?sig={}&se=1": "x",
+    "Authorization: Bearer {} ": "é",
+    "token={};": "y ",
+    "known {}": "-",
+}
+
+
+@pytest.mark.parametrize("form", SECRETS)
+@pytest.mark.parametrize("limit", [2000, 16_384])
+def test_a_cut_shows_no_half_of_a_secret(form, limit):
+    secret = MARK * 4
+    text = form.format(secret)
+    for start in range(limit - len(text) - 5, limit + 5):
+        filled = (SECRETS[form] or "a/") * limit
+        whole = filled[: start - 1] + " " + text + filled
+        for most in (2000, limit):
+            shown = redacted(whole, [secret] if "known" in form else [], most=most)
+            assert MARK[:4] not in shown
+
+
+def test_a_value_from_outside_is_short():
+    assert brief("train") == "'train'"
+    assert brief(["a" * 10**5]) == "['" + "a" * 98 + " ..."

@@ -159,6 +159,23 @@ def test_what_was_counted_wrong_is_counted_again(tmp_path):
     assert entry_of(Cache(tmp_path, "10MB", TWO)) is not None
 
 
+@pytest.mark.parametrize("name", ["used-bytes", "lock", f"{ONE}/lock", f"{ONE}/{'a' * 32}"])
+@pytest.mark.parametrize("when", ["before", "while"])
+def test_a_fifo_in_a_files_place_blocks_nobody(tmp_path, name, when):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ShardkitWarning)
+        if when == "while":
+            cache = Cache(tmp_path, "10MB", ONE)
+        (tmp_path / ONE).mkdir(exist_ok=True, mode=0o700)
+        (tmp_path / name).unlink(missing_ok=True)
+        os.mkfifo(tmp_path / name)
+        if when == "before":
+            cache = Cache(tmp_path, "10MB", ONE)
+        # Replaced by a file, or not used any more.
+        found = cache.entry("a" * 32, SIZE)
+        assert found is None or found.read(0, 1) == b"\0"
+
+
 def test_clearing_leaves_what_is_in_use(cache, tmp_path):
     fill(entry_of(cache))
     other = Cache(tmp_path / "cache", "10MB", TWO)
