@@ -20,9 +20,9 @@ def to_keras(loader: Loader, *, repeat: bool = False, map: Callable[..., Any] | 
     """Turn a loader into a data set for Keras's ``fit``, ``evaluate`` and ``predict``, on any Keras backend.
 
     Keras reads the batches in the loader's order: ``fit(shuffle=True)``, its default, changes nothing. Each whole pass
-    of Keras over the data takes the next epoch. Python may read the data set at any time, also while Keras does:
-    ``for x, y in data`` iterates over the epoch that is served, and ``data[i]`` is its batch ``i``. Neither moves the
-    epoch; set ``data.epoch`` for that, or iterate over the loader.
+    of Keras takes the next epoch, except passes within another call that reads the same data. Python may read the data
+    set at any time, even while Keras does: ``for x, y in data`` iterates over the epoch that is served, and ``data[i]``
+    is its batch ``i``. Neither moves the epoch; set ``data.epoch`` for that, or iterate over the loader.
 
     With several ranks where batches are padded, rows carry sample weights; use ``weighted_metrics`` then.
 
@@ -32,7 +32,7 @@ def to_keras(loader: Loader, *, repeat: bool = False, map: Callable[..., Any] | 
             of the data. Keras then needs ``steps_per_epoch``. Defaults to ``False``.
         map: Turns each batch into what the model takes: ``map(images, labels)`` returns inputs, ``(inputs, targets)``
             or ``(inputs, targets, sample_weights)``, each an array or a structure of arrays. It must depend on nothing
-            but the batch. Runs once for each batch, in the thread that trains; work on single images belongs into the
+            except the batch. Runs once for each batch, in the thread that trains; work on single images belongs in the
             loader's ``augment``.
 
     Returns:

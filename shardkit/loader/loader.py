@@ -311,8 +311,8 @@ class Loader:
             FormatError: A shard is damaged or missing.
             CodecError: An image cannot be decoded.
         """
-        if type(step) is not int or not 0 <= step < len(self):
-            raise ConfigError(f"step must be from 0 to {len(self) - 1}", setting="step", value=step)
+        if not hasattr(step, "__index__") or not 0 <= (step := step.__index__()) < len(self):
+            raise ConfigError(f"step must be a whole number from 0 to {len(self) - 1}", setting="step", value=step)
         with closing(self._pipeline.iterate(EpochOrder(self._order, epoch), step, self._share, step + 1)) as batches:
             return next(batches)
 

@@ -174,7 +174,7 @@ def a_batch_by_number_is_the_same_each_time(uses):
     assert numbers_in(data[-1][0]) == plan[-1]
     assert [numbers_in(data[step][0]) for step in (5, 0, 6, 7, 1, 2, 4)] == [plan[i] for i in (5, 0, 6, 7, 1, 2, 4)]
     raises(IndexError, "there is no batch", lambda: data[len(data)])
-    raises(TypeError, "whole numbers", lambda: data["a"])
+    raises(TypeError, "a whole number", lambda: data["a"])
 
 
 @use
@@ -266,8 +266,8 @@ def some_validation_steps(uses):
 def the_same_data_validates(uses):
     data, model = uses.data(), recorder()
     model.fit(data, validation_data=data, epochs=2, verbose=0)
-    assert model.trained == uses.plan(0, 2)
-    assert model.tested == uses.plan(1, 3)
+    assert model.trained == uses.plan(0, 1)
+    assert model.tested == uses.plan(1, 2)
 
 
 @use
@@ -314,8 +314,40 @@ def a_callback_iterates_in_mid_epoch(uses):
 def a_callback_evaluates_the_training_data_at_the_end_of_each_epoch(uses):
     data, model = uses.data(), recorder()
     model.fit(data, epochs=2, verbose=0, callbacks=[At(lambda model: model.evaluate(data, verbose=0))])
-    assert model.trained == uses.plan(0, 2)
-    assert model.tested == uses.plan(1, 3)
+    assert model.trained == uses.plan(0, 1)
+    assert model.tested == uses.plan(1, 2)
+
+
+@use
+def several_callbacks_evaluate_the_training_data(uses):
+    data, model = uses.data(), recorder()
+    looks = [At(lambda model: model.evaluate(data, verbose=0), batch=batch) for batch in (2, 5)]
+    model.fit(data, epochs=2, verbose=0, callbacks=looks)
+    assert model.trained == uses.plan(0, 1)
+    assert model.tested == uses.plan(0, 0, 1, 1)
+
+
+@use
+def fits_over_endless_data_continue(uses):
+    data, model = uses.data(repeat=True), recorder()
+    for _ in range(4):
+        model.fit(data, steps_per_epoch=5, epochs=1, verbose=0)
+    assert model.trained == uses.plan(0, 1, 2)[:20]
+
+
+@use
+def an_epoch_that_ends_one_step_early_begins_again(uses):
+    data, model = uses.data(), recorder()
+    for _ in range(2):
+        model.fit(data, steps_per_epoch=len(data) - 1, epochs=1, verbose=0)
+    assert model.trained == uses.plan(0)[:-1] * 2
+
+
+@use
+def the_epoch_is_set_by_a_callback(uses):
+    data, model = uses.data(), recorder()
+    model.fit(data, epochs=3, verbose=0, callbacks=[At(lambda _: setattr(data, "epoch", 0), batch=3)])
+    assert model.trained == uses.plan(0, 0, 0)
 
 
 @use
@@ -372,8 +404,9 @@ def one_batch_makes_an_epoch(uses):
 def a_loader_that_resumes_within_an_epoch(uses):
     loader = uses.loader()
     loader.resume(loader.state(2, 3))
-    data, model = shardkit.to_keras(loader), recorder()
-    model.fit(data, epochs=2, verbose=0)
+    raises(shardkit.ConfigError, "stands within an epoch", lambda: shardkit.to_keras(loader))
+    data, model = shardkit.to_keras(loader, repeat=True), recorder()
+    model.fit(data, steps_per_epoch=len(data), epochs=2, verbose=0)
     assert model.trained == uses.plan(2, 3, 4)[3 : 3 + 2 * len(data)]
 
 
@@ -522,6 +555,47 @@ def a_map_gives_dictionaries(uses):
     x, y = data[2]
     assert numbers_in(x["image"]) == uses.plan(model and data.epoch)[2]
     assert y["kind"].tolist() == [number % 3 for number in numbers_in(x["image"])]
+
+
+@use
+def a_map_gives_two_inputs(uses):
+    inputs = [keras.Input((*SIZE, 3)), keras.Input((*SIZE, 3))]
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Add()(inputs))))
+    model.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(uses.data(map=lambda x, y: ([x / 255.0, x / 255.0], y)), verbose=0)
+
+
+@use
+def a_map_that_changes_its_types_is_right_or_refused(uses):
+    def weighted(x, y):
+        return x, y, np.full(len(y), 0.5) if calls.append(None) or len(calls) > 1 else np.ones(len(y), "int64")
+
+    calls, model = [], recorder()
+    fit = lambda: model.fit(uses.data(map=weighted), verbose=0)  # noqa: E731
+    if BACKEND == "tensorflow":
+        raises(Exception, "TensorFlow needs the same", fit)
+    else:
+        fit()
+        assert model.weights_seen[1] == [0.5] * 8
+
+
+@use
+def a_map_that_stops_is_an_error(uses):
+    numbers = iter(range(3))
+    data = uses.data(map=lambda x, y: (next(numbers), (x, y))[1])
+    raises(Exception, "", lambda: recorder().fit(data, verbose=0))
+
+
+@use
+def what_keras_would_drop_is_refused(uses):
+    data = uses.data()
+    zeros = np.zeros(70)
+    raises(shardkit.ConfigError, "given y", lambda: recorder().fit(data, y=zeros, verbose=0))
+    raises(shardkit.ConfigError, "given sample_weight", lambda: recorder().fit(data, sample_weight=zeros, verbose=0))
+    raises(shardkit.ConfigError, "given y", lambda: recorder().evaluate(data, zeros, verbose=0))
+    raises(shardkit.ConfigError, "given y", lambda: recorder().fit(data, validation_data=(data, zeros), verbose=0))
+    nested = uses.data(map=lambda x, y: (x, {"a": y}))
+    raises(shardkit.ConfigError, "class_weight", lambda: recorder().fit(nested, class_weight={0: 1.0}, verbose=0))
 
 
 @use

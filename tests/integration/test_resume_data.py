@@ -220,6 +220,25 @@ def test_the_same_data_and_callback_train_on_after_an_exception(dataset, tmp_pat
     same_arrays(model.variables, whole.variables)
 
 
+def test_a_callback_that_is_used_again_keeps_what_it_counted(dataset, tmp_path):
+    class CountFirst(keras.callbacks.Callback):
+        def __init__(self):
+            super().__init__()
+            self.epoch, self.count = None, 0
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.count += self.epoch == 0
+
+    first, last = CountFirst(), CountFirst()
+    stopped(dataset, tmp_path, first, at=(1, 3))
+    stopped(dataset, tmp_path, first, at=(2, 3))
+    fit(dataset, tmp_path, last)
+    assert last.count == 8
+
+
 def test_an_exception_does_not_freeze_the_data(dataset, tmp_path):
     train = loaders(dataset)[0]
     data, model = shardkit.to_keras(train), trained()

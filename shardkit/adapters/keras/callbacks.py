@@ -27,6 +27,8 @@ class OtherCallbacks:
     def __init__(self, callbacks: list[Any]) -> None:
         self._callbacks = [each for each in callbacks if not isinstance(each, keras.callbacks.ProgbarLogger)]
         self._baselines = [_plain_values(callback) for callback in self._callbacks]
+        # What an earlier save had. A callback that is used again may hold it before training begins.
+        self._put_back: list[set[str]] = [set() for _ in self._callbacks]
 
     def save(self, arrays: dict[str, Any]) -> list[dict[str, Any]]:
         """What they have come to hold since they were made.
@@ -38,11 +40,12 @@ class OtherCallbacks:
             The part of the document, for `put_back`.
         """
         entries = []
-        for number, (callback, baseline) in enumerate(zip(self._callbacks, self._baselines, strict=True)):
+        each = zip(self._callbacks, self._baselines, self._put_back, strict=True)
+        for number, (callback, baseline, before) in enumerate(each):
             changed = [
                 name
                 for name, value in _plain_values(callback).items()
-                if value is not _NOT_PLAIN and value != baseline.get(name, _NOT_PLAIN)
+                if value is not _NOT_PLAIN and (name in before or value != baseline.get(name, _NOT_PLAIN))
             ]
             state = {name: to_plain(getattr(callback, name), f"callback.{number}.{name}", arrays) for name in changed}
             entries.append({"name": type(callback).__name__, "state": state})
@@ -66,13 +69,14 @@ class OtherCallbacks:
             arrays: The arrays.
         """
         # By name, and in order among those of one name; one that is no longer in the list has nothing to get.
-        left = list(self._callbacks)
+        left = list(range(len(self._callbacks)))
         for entry in entries:
-            callback = next((each for each in left if type(each).__name__ == entry["name"]), None)
-            if callback is not None:
-                left.remove(callback)
+            found = [number for number in left if type(self._callbacks[number]).__name__ == entry["name"]]
+            if found:
+                left.remove(found[0])
+                self._put_back[found[0]].update(entry["state"])
                 for name, value in entry["state"].items():
-                    setattr(callback, name, from_plain(value, arrays))
+                    setattr(self._callbacks[found[0]], name, from_plain(value, arrays))
 
 
 def _plain_values(callback: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from keras.src.trainers.epoch_iterator import EpochIterator
 
 from shardkit.adapters.keras.batch_pass import BatchPass
 from shardkit.adapters.keras.cursor import BatchCursor
-from shardkit.adapters.keras.fit import suspend_idle_streams
+from shardkit.adapters.keras.fit import is_read_by_caller, suspend_idle_streams
 from shardkit.adapters.keras.progress import Progress
 from shardkit.adapters.keras.stream import KerasStream
 from shardkit.adapters.keras.versions import check_version, unsupported
@@ -28,7 +28,7 @@ from shardkit.errors import ConfigError
 from shardkit.loader.state import Position
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
     from shardkit.loader import Loader
@@ -55,6 +55,11 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
         check_version()
         if map is not None and not callable(map):
             raise ConfigError("map must be a function of a batch's arrays", setting="map", value=map)
+        if loader.position.step and not repeat:
+            raise ConfigError(
+                "the loader stands within an epoch, and Keras reads whole epochs", setting="loader",
+                value=loader.position, advice="Use shardkit.Resume for a run of fit, or to_keras(loader, repeat=True)",
+            )  # fmt: skip
         self.loader = loader
         self.repeat = repeat
         self.progress = Progress(loader.position)
@@ -83,8 +88,8 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Any]:
         """The batches of the epoch that is served, in order; without end if the data repeat. Moves no epoch."""
-        for batch in self.batches_from(self.progress.position):
-            yield self.structured(batch)
+        batches = self.batches_from(self.progress.position)
+        return (self.structured(batch) for batch in batches)
 
     def __getitem__(self, index: int) -> Any:
         """A batch of the epoch that is served. Reads ahead where batches are asked for in order. Moves no epoch.
@@ -101,7 +106,7 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
         """
         index = index.__index__() if hasattr(index, "__index__") else index
         if not isinstance(index, int):
-            raise TypeError(f"batches are numbered by whole numbers, and {index!r} is none")
+            raise TypeError(f"a batch's index must be a whole number, not {index!r}")
         length = len(self.loader)
         if not -length <= index < length and not (self.repeat and index >= 0):
             raise IndexError(f"there is no batch {index}: an epoch has {length}")
@@ -141,9 +146,13 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
         class_weight = reader.f_locals.get("class_weight", self)
         if class_weight is self or getattr(iterator, "data_adapter", None) is not self:
             raise unsupported("its EpochIterator is not the one shardkit knows")
+        _check_arguments(reader.f_locals)
         _check_ranks(self.loader)
         suspend_idle_streams()
-        iterator.data_adapter = KerasStream(self, class_weight)
+        # Within `fit`, only its own passes move the epoch.
+        iterator.data_adapter = KerasStream(
+            self, class_weight, steps=reader.f_locals["steps_per_epoch"], moves=not is_read_by_caller(self)
+        )
 
     def _not_opened(self) -> Any:
         raise unsupported("it did not begin to read the data as shardkit knows it")
@@ -160,6 +169,16 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"KerasDataset({self.loader!r}, repeat={self.repeat}, epoch={self.epoch})"
+
+
+def _check_arguments(given: Mapping[str, Any]) -> None:
+    """Keras drops what is given beside a data adapter, without a word."""
+    for name in ("y", "sample_weight"):
+        if given.get(name) is not None:
+            raise ConfigError(
+                f"Keras was given {name} beside a data set that holds inputs, targets and weights", setting=name,
+                advice="Make them of each batch by the function given to to_keras as map=",
+            )  # fmt: skip
 
 
 def _check_ranks(loader: Loader) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import CodeType, FrameType
 
+    from shardkit.adapters.keras.dataset import KerasDataset
+
 __all__ = ["FitCall", "callbacks_of_caller", "find_fit"]
 
 
@@ -90,11 +92,20 @@ def suspend_idle_streams() -> None:
         id(_data_of(frame))
         for top in sys._current_frames().values()  # noqa: SLF001 (the only way to see other threads)
         for frame in _outwards(top)
-        if "epoch_iterator" in frame.f_code.co_varnames
     }
-    for stream in list(STREAMS):
+    for stream in STREAMS.all():
         if id(stream) not in running:
             stream.suspend()
+
+
+def is_read_by_caller(dataset: KerasDataset) -> bool:
+    """Whether a call of Keras that reads a data set is among the callers.
+
+    Args:
+        dataset: The data set.
+    """
+    streams = (_data_of(frame) for frame in _outwards(sys._getframe(1)))  # noqa: SLF001 (see the module)
+    return any(isinstance(stream, KerasStream) and stream.dataset is dataset for stream in streams)
 
 
 def callbacks_of_caller() -> list[Any]:
@@ -112,4 +123,6 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def _data_of(frame: FrameType) -> Any:
+    if "epoch_iterator" not in frame.f_code.co_varnames:
+        return None
     return getattr(frame.f_locals.get("epoch_iterator"), "data_adapter", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shardkit.errors import ConfigError
 from shardkit.loader.state import Position
 
 if TYPE_CHECKING:
@@ -18,10 +19,14 @@ class Progress:
 
     Args:
         position: The first position.
+
+    Attributes:
+        version: How often the user has set the position.
     """
 
     def __init__(self, position: Position) -> None:
         self._position = position
+        self.version = 0
         self._tracker: ProgressTracker | None = None
         self._fit: FitCall | None = None
 
@@ -42,12 +47,24 @@ class Progress:
 
     @position.setter
     def position(self, position: Position) -> None:
-        if self.tracker is None:
-            self._position = position
+        if self.tracker is not None:
+            raise ConfigError(
+                "the epoch cannot be set while Resume counts what is trained on", setting="epoch", value=position.epoch,
+                advice="Set it before fit or after it",
+            )  # fmt: skip
+        self._position = position
+        self.version += 1
 
-    def finish(self, position: Position) -> None:
-        """Note that a pass reached a position. Of passes that overlap, the one that got furthest counts."""
-        if self.tracker is None:
+    def finish(self, version: int, position: Position) -> None:
+        """Move on after a pass. Of passes that overlap, the one that got furthest counts.
+
+        If the user has set the position since the pass began, it moves nothing.
+
+        Args:
+            version: The version at which it began.
+            position: Where it ended.
+        """
+        if self.tracker is None and self.version == version:
             self._position = max(self._position, position)
 
     def follow(self, tracker: ProgressTracker, fit: FitCall) -> None:
@@ -55,6 +72,7 @@ class Progress:
         self._tracker, self._fit = tracker, fit
 
     def leave(self) -> None:
-        """Continue from where the training run came."""
-        if self._tracker is not None:
-            self._position, self._tracker = self._tracker.position, None
+        """Continue from where the training run ended. An epoch that it left early begins again."""
+        tracker, self._tracker = self._tracker, None
+        if tracker is not None:
+            self._position = tracker.position if tracker.endless else Position(tracker.position.epoch, 0)

@@ -146,7 +146,7 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ResumeCallback:
         # The same loader, since `fit` must train from it.
-        return _make(self._loader, self._settings)
+        return _make(memo.get(id(self._loader), self._loader), self._settings)
 
     def __reduce__(self) -> Any:
         if self._settings["storage_options"]:

@@ -131,7 +131,7 @@ class Run:
         elif self._steps_done >= self.skip and self._restored is not None:
             # The epoch may end here, and Keras then reads its metrics.
             self._put_variables_back(self._restored)
-            self._parts.model.stop_training = self._restored.document["stopped"]
+            self._stop_if_stopped(self._restored)
 
     def put_back(self) -> None:
         """Put everything back. From here on steps are real."""
@@ -139,7 +139,7 @@ class Run:
         restored, self._restored, self.skip = self._restored, None, 0
         self._put_variables_back(restored)
         self._put_callbacks_back(restored)
-        self._parts.model.stop_training = restored.document["stopped"]
+        self._stop_if_stopped(restored)
         _put_random_back(restored)
 
     def save(self, *, at_start: bool = False, finished: bool = False) -> None:
@@ -198,7 +198,7 @@ class Run:
         if self._parts.loader.position.step or (position.step and not stream.dataset.repeat):
             raise ConfigError(
                 "a new run begins with an epoch, and the loader stands within one",
-                setting="loader", value=self._parts.loader.position,
+                setting="loader", value=position,
                 advice="Make the loader without state=, or give Resume the directory of the run that it belongs to",
             )  # fmt: skip
         return position
@@ -257,6 +257,11 @@ class Run:
 
     def _put_callbacks_back(self, restored: Snapshot) -> None:
         self._parts.others.put_back(restored.document["callbacks"], restored.arrays)
+
+    def _stop_if_stopped(self, restored: Snapshot) -> None:
+        """End training where a callback ended it, which may not do so again."""
+        if restored.document["stopped"]:
+            self._parts.model.stop_training = True
 
     def _warn(self, unsaved: tuple[str, ...]) -> None:
         """Name what is not saved, once."""

@@ -7,19 +7,20 @@ taken from an iterator is the next batch of that pass.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
 from keras.src.trainers.data_adapters import data_adapter_utils
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from shardkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from shardkit.adapters.keras.batch_pass import BatchPass
     from shardkit.adapters.keras.dataset import KerasDataset
@@ -44,8 +45,25 @@ class _Opened:
     rest: Iterator[Batch]
 
 
-STREAMS: weakref.WeakSet[KerasStream] = weakref.WeakSet()
-"""All streams there are. Keras leaves those of calls that ended early to the garbage collector."""
+class _Streams:
+    """All streams there are. Keras leaves those of calls that ended early to the garbage collector."""
+
+    def __init__(self) -> None:
+        self._streams: weakref.WeakSet[KerasStream] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def add(self, stream: KerasStream) -> None:
+        """Add a stream, which is not kept alive."""
+        with self._lock:
+            self._streams.add(stream)
+
+    def all(self) -> list[KerasStream]:
+        """The streams that are alive."""
+        with self._lock:
+            return list(self._streams)
+
+
+STREAMS = _Streams()
 
 
 class KerasStream(DataAdapter):  # type: ignore[misc]
@@ -57,21 +75,28 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
     Args:
         dataset: The data set.
         class_weight: Weights by class, as `fit` takes them.
+        steps: Steps in an epoch of Keras, if it was told.
+        moves: Whether a whole pass moves the data set to the next epoch.
 
     Attributes:
         dataset: The same.
     """
 
-    def __init__(self, dataset: KerasDataset, class_weight: Mapping[int, float] | None) -> None:
+    def __init__(
+        self, dataset: KerasDataset, class_weight: Mapping[int, float] | None, *, steps: int | None, moves: bool
+    ) -> None:
         self.dataset = dataset
         self._class_weight = class_weight
+        self._steps = steps
+        self._moves = moves
         self._tracker: ProgressTracker | None = None
         # A pass of which only the first batch was taken can be begun again at no cost. Keras does that after it has
         # looked at the first batch to build a model.
         self._opened: _Opened | None = None
         self._pass: BatchPass | None = None
         self._start: Position | None = None
-        self._taken = 0
+        self._version = 0
+        self._taken = self._epochs = 0
         self._is_reset = False
         STREAMS.add(self)
 
@@ -116,9 +141,14 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
             self._start = None
             return
         self._opened = None
-        if self._start is not None:
-            length = len(self.dataset)
-            self.dataset.progress.finish(self._start.after(self._taken // length * length, length))
+        if self._start is None or not self._moves:
+            return
+        # Keras may take some batches before it needs them, so those that it was told to use count.
+        self._epochs += 1
+        used = self._taken if self._steps is None else min(self._taken, self._epochs * self._steps)
+        length = len(self.dataset)
+        position = self._start.after(used if self.dataset.repeat else used // length * length, length)
+        self.dataset.progress.finish(self._version, position)
 
     def get_numpy_iterator(self) -> Any:
         """A pass as NumPy arrays."""
@@ -139,7 +169,7 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
         # Read to learn what a function of the user's makes of a batch; the first pass hands the same batch out.
         opened = self._opened = self._opened or self._open(self._next_start())
         spec = data_adapter_utils.get_tensor_spec([opened.first])
-        return dataset_of_batches(self._batches, spec)
+        return dataset_of_batches(lambda: map(_checker(opened.first), self._batches()), spec)
 
     def _next_start(self) -> Position:
         return self.dataset.progress.position if self._tracker is None else self._tracker.position
@@ -159,23 +189,51 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
             # Keras counts these steps and does not train on them.
             self._tracker.lead -= 1
             yield keras.tree.map_structure(lambda array: array[:1], opened.first)
-        self._start, self._taken = start, 0
-        for found in chain((opened.first,), map(self.structured, opened.rest)):
-            self._taken += 1
-            yield found
-            self._opened = None
+        self._start, self._version = start, self.dataset.progress.version
+        self._taken = self._epochs = 0
+        yield self._take(opened.first)
+        self._opened = None
+        for batch in opened.rest:
+            yield self._take(self.structured(batch))
+
+    def _take(self, found: Any) -> Any:
+        self._taken += 1
+        return found
 
     def structured(self, batch: Batch) -> Any:
         """A batch as Keras takes it: a tuple of inputs, and targets and weights if there are any, or a dictionary."""
         found = self.dataset.structured(batch)
-        found = tuple(found) if isinstance(found, list) else found
+        found = keras.tree.lists_to_tuples(found)
         found = found if isinstance(found, (tuple, dict)) else (found,)
         if self._class_weight is None:
             return found
-        if not isinstance(found, tuple) or len(found) != 2:
+        if not isinstance(found, tuple) or len(found) != 2 or not hasattr(found[1], "shape"):
             raise ConfigError(
-                "class_weight needs batches of inputs and targets, and none of other kinds or with sample weights",
+                "class_weight needs batches of inputs and one array of targets, without sample weights",
                 setting="class_weight",
                 advice="Weight the samples in the function given to to_keras as map=",
             )
         return (*found, data_adapter_utils.class_weight_to_sample_weights(found[1], self._class_weight))
+
+
+def _checker(first: Any) -> Callable[[Any], Any]:
+    """A function that hands out batches that are like the first one: TensorFlow would cast others without a word."""
+
+    def kind(batch: Any) -> list[tuple[str, str, tuple[int, ...]]]:
+        leaves = keras.tree.flatten_with_path(batch)
+        arrays = [(".".join(map(str, path)), np.asarray(leaf)) for path, leaf in leaves]
+        return [(place, array.dtype.name, array.shape[1:]) for place, array in arrays]
+
+    expected = kind(first)
+
+    def check(batch: Any) -> Any:
+        found = kind(batch)
+        if found != expected:
+            raise ConfigError(
+                f"the function given to to_keras as map= made arrays (place, type, shape of a row) {found} of a batch, "
+                f"and {expected} of the first one",
+                setting="map", advice="TensorFlow needs the same structure, types and shapes of every batch",
+            )  # fmt: skip
+        return batch
+
+    return check

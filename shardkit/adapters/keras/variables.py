@@ -13,7 +13,7 @@ import functools
 import sys
 from collections import deque
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, FunctionType, MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -132,8 +132,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 def _is_closed(value: Any) -> bool:
     if isinstance(value, _CLOSED_CLASSES):
         return True
-    library = type(value).__module__.partition(".")[0]
-    return library in _CLOSED_LIBRARIES and not is_a(value, "torch.nn.Module") and not is_a(value, "tensorflow.Module")
+    if isinstance(value, SimpleNamespace) or is_a(value, "torch.nn.Module") or is_a(value, "tensorflow.Module"):
+        return False
+    return type(value).__module__.partition(".")[0] in _CLOSED_LIBRARIES
 
 
 def _attributes(value: Any) -> dict[str, Any]:
