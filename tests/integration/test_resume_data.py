@@ -70,7 +70,7 @@ def test_steps_that_cannot_be_counted_are_refused(dataset, tmp_path):
 def test_a_new_run_begins_with_an_epoch(dataset, tmp_path):
     train = loaders(dataset)[0]
     train.resume(train.state(1, 3))
-    said = refused(make_model(), shardkit.to_keras(train), shardkit.Resume(train, tmp_path))
+    said = refused(make_model(), shardkit.to_keras(train, repeat=True), shardkit.Resume(train, tmp_path))
     assert "a new run begins with an epoch" in said
 
 
