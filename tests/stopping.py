@@ -1,12 +1,13 @@
-"""A packing run that is stopped and gone on with."""
+"""Runs that are stopped and gone on with."""
 
+import os
 import subprocess
 import sys
 import time
 
 from pictures import tree
 
-__all__ = ["COMMAND", "goes_on_to_the_same_bytes"]
+__all__ = ["COMMAND", "goes_on_to_the_same_bytes", "kills_of_each_kind"]
 
 COMMAND = [sys.executable, "-m", "shardkit.cli"]
 
@@ -31,3 +32,8 @@ def goes_on_to_the_same_bytes(source, folder, options, how):
     assert not (folder / "shards" / "manifest.json").exists()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     assert tree(folder / "shards") == tree(folder / "whole")
+
+
+def kills_of_each_kind():
+    """How often a test kills what it tests. `tools/prove` asks for more than CI has time for."""
+    return int(os.environ.get("SHARDKIT_KILLS", "2"))

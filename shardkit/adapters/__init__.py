@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from shardkit.errors import ConfigError
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
@@ -40,12 +42,13 @@ def to_keras(loader: Loader, *, repeat: bool = False, map: Callable[..., Any] | 
 
     Raises:
         ImportError: Keras is not installed.
-        ConfigError: Keras is older than 3.7, or ``map`` is not a function.
+        ConfigError: ``loader`` is no `Loader`, Keras is older than 3.7, or ``map`` is not a function.
     """
     try:
         from shardkit.adapters.keras.dataset import KerasDataset
     except ImportError as exc:
         raise _missing("Keras", exc) from exc
+    _check_loader(loader)
     return KerasDataset(loader, repeat=repeat, map=map)
 
 
@@ -77,8 +80,8 @@ def Resume(  # noqa: N802
 
     Raises:
         ImportError: Keras is not installed.
-        ConfigError: ``every`` is negative. When training begins: ``fit`` trains from other data than the loader's,
-            another run trains with the directory, or a new run would begin within an epoch.
+        ConfigError: ``loader`` is no `Loader`, or ``every`` is negative. When training begins: ``fit`` trains from other
+            data than the loader's, another run trains with the directory, or a new run would begin within an epoch.
         StateError: When training begins: the save is of another data set, order, model or backend, or is damaged.
         StorageError: When training begins, or at a save: the directory cannot be read, written or locked.
     """
@@ -86,6 +89,7 @@ def Resume(  # noqa: N802
         from shardkit.adapters.keras.resume import ResumeCallback
     except ImportError as exc:
         raise _missing("Keras", exc) from exc
+    _check_loader(loader)
     return ResumeCallback(loader, directory, every=every, storage_options=storage_options)
 
 
@@ -100,11 +104,13 @@ def to_tf(loader: Loader) -> Any:
 
     Raises:
         ImportError: TensorFlow is not installed.
+        ConfigError: ``loader`` is no `Loader`.
     """
     try:
         from shardkit.adapters.tensorflow import dataset_of
     except ImportError as exc:
         raise _missing("TensorFlow", exc) from exc
+    _check_loader(loader)
     return dataset_of(loader)
 
 
@@ -117,10 +123,24 @@ def to_webdataset(loader: Loader) -> WebDatasetSamples:
     Returns:
         Something to iterate: ``wds.DataPipeline(shardkit.to_webdataset(loader), wds.decode("pil"), ...)``. Each time
         it is iterated, the next epoch follows.
+
+    Raises:
+        ConfigError: ``loader`` is no `Loader`.
     """
     from shardkit.adapters.webdataset import WebDatasetSamples
 
+    _check_loader(loader)
     return WebDatasetSamples(loader)
+
+
+def _check_loader(loader: object) -> None:
+    from shardkit.loader import Loader
+
+    if not isinstance(loader, Loader):
+        raise ConfigError(
+            "loader must be a shardkit.Loader", setting="loader", value=loader,
+            advice="Make one with shardkit.Loader(location, ...)",
+        )  # fmt: skip
 
 
 def _missing(name: str, exc: ImportError) -> ImportError:

@@ -26,9 +26,9 @@ if "SHARDKIT_ALL_KERAS" in os.environ:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A process for each environment and backend, two at a time."""
+    """A process for each environment and backend, two at a time where no other tests run meanwhile."""
     dataset = make_dataset(tmp_path_factory.mktemp("uses"), 100, split="train=0.7,val=0.3", stratify=True)
-    with ThreadPoolExecutor(2) as threads:
+    with ThreadPoolExecutor(1 if "PYTEST_XDIST_WORKER" in os.environ else 2) as threads:
         yield {case: threads.submit(problems, dataset, *case) for case in CASES}
 
 

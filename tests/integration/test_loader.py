@@ -222,6 +222,13 @@ def test_a_wrong_setting_is_named(dataset, options, reason):
         load(dataset, **options)
 
 
+@pytest.fixture
+def nothing_before():
+    """Dropped iterators of other tests may still be ending."""
+    gc.collect()
+    wait_until_gone(60)
+
+
 def wait_until_gone(seconds=5):
     """Dropped iterators are not waited for, since the garbage collector may drop them anywhere."""
     deadline = time.monotonic() + seconds
@@ -242,6 +249,7 @@ def open_shards():
     return [link for link in links if link.endswith(".tar")]
 
 
+@pytest.mark.usefixtures("nothing_before")
 def test_an_iteration_that_ends_leaves_nothing(dataset):
     loader = load(dataset)
     iterator = loader.batches()
@@ -250,6 +258,7 @@ def test_an_iteration_that_ends_leaves_nothing(dataset):
     assert open_shards() == []
 
 
+@pytest.mark.usefixtures("nothing_before")
 @pytest.mark.parametrize("how", ["break", "exception", "close", "drop"])
 def test_an_iteration_that_is_left_leaves_nothing(dataset, how):
     loader = load(dataset)
@@ -278,6 +287,7 @@ def test_an_iteration_that_is_left_leaves_nothing(dataset, how):
     assert open_shards() == []
 
 
+@pytest.mark.usefixtures("nothing_before")
 def test_an_iterator_that_lies_about_keeps_no_thread_for_long(dataset):
     iterator = load(dataset).batches()
     next(iterator)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fits import Stop, Watch, fit, loaders, make_model
 from pictures import make_dataset, numbers_in
+from stopping import kills_of_each_kind
 from training_runs import Run, same
 
 import shardkit
@@ -23,15 +24,15 @@ def dataset(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("settings", "kills"),
+    "settings",
     [
-        ({}, 20),
-        ({"steps_per_execution": 4}, 5),
-        ({"steps_per_execution": 3}, 3),
-        ({"steps_per_epoch": 5, "epochs": 6}, 4),
-        ({"backend": "jax"}, 4),
-        ({"backend": "jax", "steps_per_epoch": 5, "epochs": 6}, 3),
-        ({"backend": "torch"}, 2),
+        {},
+        {"steps_per_execution": 4},
+        {"steps_per_execution": 3},
+        {"steps_per_epoch": 5, "epochs": 6},
+        {"backend": "jax"},
+        {"backend": "jax", "steps_per_epoch": 5, "epochs": 6},
+        {"backend": "torch"},
     ],
     ids=[
         "plain",
@@ -43,7 +44,7 @@ def dataset(tmp_path_factory):
         "torch",
     ],
 )
-def test_killed_at_random_moments_the_run_ends_bit_for_bit_the_same(tmp_path, dataset, settings, kills):
+def test_killed_at_random_moments_the_run_ends_bit_for_bit_the_same(tmp_path, dataset, settings):
     backend = settings.get("backend", "tensorflow")
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
@@ -51,7 +52,7 @@ def test_killed_at_random_moments_the_run_ends_bit_for_bit_the_same(tmp_path, da
     whole.finish()
     expected = whole.result()
     assert len(expected[0]["epochs"]) == settings.get("epochs", 4)
-    rng = random.Random(1)
+    kills, rng = kills_of_each_kind(), random.Random(1)
     done, chain = 0, 0
     while done < kills:
         run = Run(tmp_path, dataset, f"killed{chain}", slow=0.08, **settings)

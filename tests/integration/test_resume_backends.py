@@ -5,9 +5,8 @@ import random
 
 import pytest
 from pictures import make_dataset
+from stopping import kills_of_each_kind
 from training_runs import Run, same
-
-KILLS = 2
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def test_a_killed_run_ends_bit_for_bit_the_same(tmp_path, dataset, backend, mode
     undisturbed = whole.start()
     try:
         rng, done = random.Random(f"{backend} {model}"), 0
-        for _ in range(KILLS):
+        for _ in range(kills_of_each_kind()):
             done += run.kill_after_a_save(rng.uniform(0, 1), threads=rng.randint(1, 3))
         run.finish(slow=0)
     finally:

@@ -198,6 +198,7 @@ class TooLong:
         return replace(reply.having("Content-Length", str(reply.length + self.extra)), body=_broken(reply.body, "fin"))
 
 
+@dataclass(frozen=True)
 class NoLength:
     """No Content-Length: the end of the connection ends the body."""
 
@@ -205,6 +206,7 @@ class NoLength:
         return (await fetch(request)).without("content-length", "transfer-encoding")
 
 
+@dataclass(frozen=True)
 class Chunked:
     """No Content-Length: the body comes in chunks."""
 
@@ -245,6 +247,7 @@ class Corrupt:
         return replace(reply, body=_flipped(reply.body, _offset(self.at, reply)))
 
 
+@dataclass(frozen=True)
 class IgnoreRange:
     """200 and the whole file, whatever was asked for. An upstream that checks signatures refuses what is changed."""
 
@@ -296,6 +299,7 @@ class ETagFlips:
         return (await fetch(request)).having("ETag", f'"version-{next(self._numbers)}"')
 
 
+@dataclass(frozen=True)
 class NoETag:
     """No ETag."""
 
@@ -303,6 +307,7 @@ class NoETag:
         return (await fetch(request)).without("etag")
 
 
+@dataclass(frozen=True)
 class WeakETag:
     """A weak ETag, which does not promise the same bytes."""
 

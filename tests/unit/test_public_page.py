@@ -67,9 +67,18 @@ def test_help_does_not_hang():
 
 def test_a_missing_framework_names_the_extra(monkeypatch):
     adapters = importlib.import_module("shardkit.adapters")
-    for module in ("shardkit.adapters.keras", "shardkit.adapters.tensorflow"):
+    for module in ("shardkit.adapters.keras.dataset", "shardkit.adapters.keras.resume", "shardkit.adapters.tensorflow"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install 'shardkit\[tensorflow\]'"):
         adapters.to_keras(None)
     with pytest.raises(ImportError, match=r"pip install 'shardkit\[tensorflow\]'"):
         adapters.to_tf(None)
+    with pytest.raises(ImportError, match=r"pip install 'shardkit\[tensorflow\]'"):
+        adapters.Resume(None, "run")
+
+
+@pytest.mark.parametrize("name", ["to_keras", "to_tf", "to_webdataset", "Resume"])
+@pytest.mark.parametrize("loader", [None, "data", [1, 2]])
+def test_an_adapter_takes_nothing_but_a_loader(name, loader):
+    with pytest.raises(shardkit.ConfigError, match=r"loader must be a shardkit\.Loader"):
+        getattr(shardkit, name)(loader, *(["run"] if name == "Resume" else []))
