@@ -80,8 +80,9 @@ def Resume(  # noqa: N802
 
     Raises:
         ImportError: Keras is not installed.
-        ConfigError: ``loader`` is no `Loader`, or ``every`` is negative. When training begins: ``fit`` trains from other
-            data than the loader's, another run trains with the directory, or a new run would begin within an epoch.
+        ConfigError: ``loader`` is no `Loader`, or ``every`` is negative. When training begins: ``fit`` trains from
+            other data than the loader's, another run trains with the directory, or a new run would begin within an
+            epoch.
         StateError: When training begins: the save is of another data set, order, model or backend, or is damaged.
         StorageError: When training begins, or at a save: the directory cannot be read, written or locked.
     """

@@ -583,7 +583,9 @@ def a_map_that_changes_its_types_is_right_or_refused(uses):
 def a_map_that_stops_is_an_error(uses):
     numbers = iter(range(3))
     data = uses.data(map=lambda x, y: (next(numbers), (x, y))[1])
-    raises(Exception, "", lambda: recorder().fit(data, verbose=0))
+    raises(Exception, "StopIteration", lambda: recorder().fit(data, verbose=0))
+    raises(RuntimeError, "map= raised StopIteration", lambda: [numbers_in(x) for x, _ in data])
+    raises(RuntimeError, "map= raised StopIteration", lambda: data[0])
 
 
 @use
@@ -640,6 +642,7 @@ def the_data_set_says_what_it_is(uses):
 
 def main(folder, *names):
     import keras_examples  # noqa: F401
+    import keras_resume_uses  # noqa: F401
 
     warnings.simplefilter("ignore")
     uses = Uses(folder)

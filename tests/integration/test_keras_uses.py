@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).with_name("keras_uses.py")
 OLDEST = Path(__file__).parents[2] / "build" / "env" / "keras-oldest" / "bin" / "python"
 NAMES = tuple(
     name
-    for script in (SCRIPT, SCRIPT.with_name("keras_examples.py"))
+    for script in (SCRIPT, *(SCRIPT.with_name(f"keras_{name}.py") for name in ("examples", "resume_uses")))
     for name in re.findall(r"^@use\ndef (\w+)", script.read_text(), re.MULTILINE)
 )
 CASES = [("newest", "tensorflow"), ("newest", "jax"), ("newest", "torch"), ("oldest", "tensorflow")]

@@ -114,11 +114,19 @@ class KerasDataset(DataAdapter):  # type: ignore[misc]
         return self.structured(self._cursor.batch_at(position))
 
     def structured(self, batch: Batch) -> Any:
-        """A batch's arrays, as the loader hands them out, or what the user's function makes of them."""
+        """A batch's arrays, as the loader hands them out, or what the user's function makes of them.
+
+        Raises:
+            RuntimeError: The user's function raised ``StopIteration``.
+        """
         found = batch.as_tuple()
         if self._map is None:
             return found
-        return self._map(*found) if isinstance(found, tuple) else self._map(found)
+        try:
+            return self._map(*found) if isinstance(found, tuple) else self._map(found)
+        except StopIteration as exc:
+            # Python and Keras would take it for the end of the data.
+            raise RuntimeError("the function given to to_keras as map= raised StopIteration") from exc
 
     def batches_from(self, start: Position, *, aligned: bool = False) -> BatchPass:
         """As many batches as an epoch has from a position on, or all that follow if the data repeat.

@@ -152,24 +152,26 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
 
     def get_numpy_iterator(self) -> Any:
         """A pass as NumPy arrays."""
-        return data_adapter_utils.get_numpy_iterator(self._batches())
+        return data_adapter_utils.get_numpy_iterator(self.batches())
 
     def get_jax_iterator(self) -> Any:
         """A pass as arrays for JAX."""
-        return data_adapter_utils.get_jax_iterator(self._batches())
+        return data_adapter_utils.get_jax_iterator(self.batches())
 
     def get_torch_dataloader(self) -> Any:
         """A pass as torch tensors."""
-        return data_adapter_utils.get_torch_dataloader(self._batches())
+        return data_adapter_utils.get_torch_dataloader(self.batches())
 
     def get_tf_dataset(self) -> Any:
         """A pass as a `tf.data.Dataset`, each time it is iterated."""
         from shardkit.adapters.tensorflow import dataset_of_batches
 
         # Read to learn what a function of the user's makes of a batch; the first pass hands the same batch out.
-        opened = self._opened = self._opened or self._open(self._next_start())
-        spec = data_adapter_utils.get_tensor_spec([opened.first])
-        return dataset_of_batches(lambda: map(_checker(opened.first), self._batches()), spec)
+        self._opened = self._opened or self._open(self._next_start())
+        spec, check = data_adapter_utils.get_tensor_spec([self._opened.first]), _checker(self._opened.first)
+        # TensorFlow keeps the function for good: it must hold no batch, and not the stream.
+        stream = weakref.proxy(self)
+        return dataset_of_batches(lambda: map(check, stream.batches()), spec)
 
     def _next_start(self) -> Position:
         return self.dataset.progress.position if self._tracker is None else self._tracker.position
@@ -179,7 +181,7 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
         rest = self._pass = self.dataset.batches_from(start, aligned=self._tracker is not None)
         return _Opened(start, self.structured(next(rest)), rest)
 
-    def _batches(self) -> Iterator[Any]:
+    def batches(self) -> Iterator[Any]:
         """A pass, structured for Keras. It begins when its first batch is taken."""
         start = self._next_start()
         if self._opened is None or self._opened.start != start:
@@ -191,10 +193,12 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
             yield keras.tree.map_structure(lambda array: array[:1], opened.first)
         self._start, self._version = start, self.dataset.progress.version
         self._taken = self._epochs = 0
+        rest = opened.rest
         yield self._take(opened.first)
+        # A batch is let go of as soon as Keras has it, so this frame names none.
         self._opened = None
-        for batch in opened.rest:
-            yield self._take(self.structured(batch))
+        del opened
+        yield from map(self._take, map(self.structured, rest))
 
     def _take(self, found: Any) -> Any:
         self._taken += 1
