@@ -91,7 +91,9 @@ def test_a_finished_run_goes_on_with_more_epochs(dataset, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("where", [(0, 0), (0, 3), (1, 0), (1, 7), (2, 4)])
+@pytest.mark.parametrize(
+    "where", [(0, 3), (1, 7), *(pytest.param(where, marks=pytest.mark.slow) for where in ((0, 0), (1, 0), (2, 4)))]
+)
 def test_after_an_exception_it_goes_on_at_the_very_next_batch(dataset, tmp_path, where):
     keras.utils.set_random_seed(2)
     whole = fit(dataset, tmp_path / "whole")

@@ -128,6 +128,7 @@ def trained():
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("validate", [True, False])
 def test_callbacks_may_read_the_training_data(dataset, tmp_path, validate):
     options = {"validate": validate}
@@ -281,6 +282,7 @@ def test_an_evaluation_with_the_callback_saves_nothing(dataset, tmp_path):
     assert (tmp_path / "resume.npz").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_endless_data_continue_within_an_epoch_of_theirs(dataset, tmp_path):
     def endless(loader):
         return shardkit.to_keras(loader, repeat=True)

@@ -139,6 +139,7 @@ def test_other_ranks_do_not_lock(dataset, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_failed_fit_goes_with_the_process(dataset, tmp_path):
     script = f"""
 import sys

@@ -15,7 +15,10 @@ import shardkit
 from shardkit.adapters.keras.variables import state_of
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="models are written for TensorFlow")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="models are written for TensorFlow"),
+]
 
 
 @pytest.fixture(scope="module")

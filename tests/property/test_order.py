@@ -42,6 +42,7 @@ def test_the_bijection_is_one_and_has_an_inverse(size, seed):
     assert bijection.inverse(images).tolist() == numbers.tolist()
 
 
+@pytest.mark.slow
 def test_the_bijection_is_fair_on_four_numbers():
     counts = {}
     for seed in range(24_000):
