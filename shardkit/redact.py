@@ -9,7 +9,7 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HIDDEN", "brief", "redacted"]
+__all__ = ["HIDDEN", "brief", "printable", "redacted"]
 
 HIDDEN = "***"
 """What stands where a secret was."""
@@ -89,3 +89,8 @@ def _hide_queries(text: str) -> str:
             shown += [text[done:at], "?", HIDDEN]
             done = at = query.end()
     return "".join([*shown, text[done:]])
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: control characters and stray bytes are escaped if there are any."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -15,6 +15,7 @@ from shardkit.cli.cache import app as cache_app
 from shardkit.cli.order import explain, find
 from shardkit.cli.places import Dataset, Datasets, StorageOption, store_options, urls_of
 from shardkit.cli.stop import unwind_when_stopped
+from shardkit.redact import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -186,7 +187,7 @@ def verify(dataset: Datasets, storage_option: StorageOption = None) -> None:
         with _byte_bar() as bar:
             report = run_verify(url, **options.keywords, on_progress=lambda _name, size: bar.update(size))
         for problem in report.problems:
-            typer.echo(f"shardkit: damaged: {problem}", err=True)
+            typer.echo(f"shardkit: damaged: {printable(str(problem))}", err=True)
         typer.echo(verified_words(report, report.url if len(urls) > 1 else ""), err=bool(report.problems))
         damaged = damaged or bool(report.problems)
     if damaged:

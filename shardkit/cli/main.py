@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from shardkit.cli.stop import leave_when_stopped
 from shardkit.errors import ShardkitError
+from shardkit.redact import printable
 
 __all__ = ["main"]
 
@@ -35,5 +36,6 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     if "--debug" in sys.argv:
         traceback.print_exc()
-    print(f"shardkit: {message}", file=sys.stderr)  # noqa: T201 (the command line's own words)
+    lines = "\n".join(map(printable, message.splitlines()))
+    print(f"shardkit: {lines}", file=sys.stderr)  # noqa: T201 (the command line's own words)
     sys.exit(1)

@@ -12,6 +12,7 @@ import typer
 from shardkit.cli.places import Dataset, StorageOption, store_options
 from shardkit.errors import ConfigError
 from shardkit.files import read_regular
+from shardkit.redact import printable
 
 if TYPE_CHECKING:
     from shardkit.loader.order import OrderNumbers
@@ -72,11 +73,12 @@ def explain(
         return
     typer.echo(f"epoch {epoch}, step {step} of {numbers.num_steps}: {len(refs)} samples")
     classes = found.manifest.classes
-    width = max(len(ref.key) for ref in refs)
-    for ref in refs:
+    keys = [printable(ref.key) for ref in refs]
+    width = max(map(len, keys))
+    for key, ref in zip(keys, refs, strict=True):
         typer.echo(
-            f"{ref.key.ljust(width)}  {ref.label:>5} {classes[ref.label]}  {ref.shard} row {ref.row}, "
-            f"{ref.size} bytes at {ref.offset}, rank {ref.rank}"
+            f"{key.ljust(width)}  {ref.label:>5} {printable(classes[ref.label])}  {printable(ref.shard)} "
+            f"row {ref.row}, {ref.size} bytes at {ref.offset}, rank {ref.rank}"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from shardkit.redact import printable
 from shardkit.units import format_bytes
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def packed_words(result: PackResult) -> str:
     if result.replaced_unfinished:
         lines.append("replaced what an unfinished run of other pictures or options had left there")
     lines += [
-        f"  {name}: {split.num_samples:,} in {_count(split.num_shards, 'shard')}" for name, split in splits.items()
+        f"  {printable(name)}: {split.num_samples:,} in {_count(split.num_shards, 'shard')}"
+        for name, split in splits.items()
     ]
     if result.ignored:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(result.ignored.items()))
@@ -103,7 +105,7 @@ def info_words(found: dict[str, Any]) -> str:
         (name, f"{split['num_samples']:,}", f"{split['num_shards']:,}", format_bytes(split["num_bytes"]))
         for name, split in found["splits"].items()
     ]
-    lines = [f"{found['url']}  (format {found['format_version']}, fingerprint {found['fingerprint']})", ""]
+    lines = [f"{printable(found['url'])}  (format {found['format_version']}, fingerprint {found['fingerprint']})", ""]
     lines += [*_columns(rows), ""]
     if "shape" in (image := found["fields"]["image"]):
         lines.append("pictures: raw " + "x".join(map(str, image["shape"])))
@@ -115,10 +117,12 @@ def info_words(found: dict[str, Any]) -> str:
             (str(number), name, *(f"{counts[split][name]:,}" for split in names)) for number, name in enumerate(classes)
         ]
         lines += [*_columns(table), ""]
-        lines.append("formats: " + ", ".join(f"{name} {count:,}" for name, count in found["picture_formats"].items()))
+        lines.append(
+            "formats: " + ", ".join(f"{printable(name)} {count:,}" for name, count in found["picture_formats"].items())
+        )
         lines.append("widths: {} to {} pixels".format(*found["picture_widths"]))
     else:
-        shown = ", ".join(classes[:_SHOWN_CLASSES]) + (", …" if len(classes) > _SHOWN_CLASSES else "")
+        shown = ", ".join(map(printable, classes[:_SHOWN_CLASSES])) + (", …" if len(classes) > _SHOWN_CLASSES else "")
         lines.append(f"{_count(len(classes), 'class', 'classes')}: {shown}")
     return "\n".join(lines)
 
@@ -129,7 +133,7 @@ def _count(number: int, one: str, several: str | None = None) -> str:
 
 def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
     """Rows as lines: the first column to the left, numbers to the right."""
-    rows = [tuple(_printable(cell) for cell in row) for row in rows]
+    rows = [tuple(printable(cell) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     text = [column for column in range(len(rows[0])) if not rows[-1][column][:1].isdigit()]
     return [
@@ -139,8 +143,3 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _printable(text: str) -> str:
-    """Text that does nothing to a terminal but stand there."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -208,8 +208,11 @@ def from_parquet(data: bytes, url: str, columns: list[str], bounds: Bounds) -> p
         if not num_rows:
             # Nobody has looked at its pages, of which there should be none.
             return pa.Table.from_batches([], file.schema_arrow)
-        return file.read(columns, use_threads=False)
+        table = file.read(columns, use_threads=False)
+        # Texts too, which pyarrow looks at only when one is taken out.
+        table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as exc:
         raise ManifestError(
             f"not the table that belongs here, or a damaged one: {exc}", shard=url, advice=ADVICE
         ) from exc
+    return table

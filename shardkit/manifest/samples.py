@@ -41,6 +41,7 @@ BLOCK_BYTES = 1 << 16
 
 _FIELD_COLUMNS = ("offset", "size", "xxh3_64")
 _PICTURE_COLUMNS = ("width", "height", "mode", "format", "orientation")
+_TEXT_COLUMNS = ("mode", "format")
 _DIGEST_BYTES = 8
 _ROW_KEY = b"shardkit.shard"
 _BLOCKS_KEY = b"shardkit.blocks"
@@ -129,7 +130,7 @@ class SampleTable:
             columns[f"{name}_xxh3_64"] = number_column(found.xxh3_64, pa.uint64())
         for name in _PICTURE_COLUMNS:
             values = self.pictures[name]
-            if name in ("mode", "format"):
+            if name in _TEXT_COLUMNS:
                 columns[name] = text_column([value.encode() for value in values], pa.string())
             else:
                 kind = pa.int8() if name == "orientation" else pa.int32()
@@ -162,7 +163,7 @@ class SampleTable:
         try:
             found = cls(
                 keys=Texts(table.column("key")),
-                sources=table.column("source").to_pylist() if whole else (),
+                sources=_sources(table) if whole else (),
                 labels=numbers(table, "label", np.int64),
                 fields={
                     name: FieldColumns(
@@ -172,7 +173,7 @@ class SampleTable:
                     )
                     for name in fields
                 },
-                pictures={name: table.column(name).to_pylist() for name in _PICTURE_COLUMNS if whole},
+                pictures={name: _picture_column(table, name) for name in _PICTURE_COLUMNS if whole},
                 blocks=_blocks(table, row),
             )
             matches = len(found) == row.num_samples and found.content_digest() == row.content
@@ -193,6 +194,21 @@ def _bounds(row: ShardRow, num_fields: int) -> Bounds:
     digests = 16 * -(-row.num_bytes // BLOCK_BYTES)
     # Kept twice, as they are and in Arrow's own form.
     return Bounds(num_rows=row.num_samples, row_bytes=_DIGEST_BYTES * num_fields, metadata_bytes=3 * digests)
+
+
+def _sources(table: pa.Table) -> list[bytes]:
+    column = table.column("source")
+    if str(column.type) != "binary" or column.null_count:
+        raise ValueError(f"column source holds {column.type}, or has empty places, and should hold bytes")
+    return column.to_pylist()  # type: ignore[no-any-return]
+
+
+def _picture_column(table: pa.Table, name: str) -> list[Any]:
+    if name not in _TEXT_COLUMNS:
+        return numbers(table, name, np.int64).tolist()  # type: ignore[no-any-return]
+    texts = Texts(table.column(name))
+    text_bytes(texts)
+    return texts[:]
 
 
 def _blocks(table: pa.Table, row: ShardRow) -> NDArray[np.uint64]:

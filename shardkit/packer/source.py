@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from shardkit.codecs.header import PICTURE_SUFFIXES
+from shardkit.redact import printable
 
 __all__ = ["Source", "SourceItem", "class_name", "encode_key", "promises_picture", "shown_path", "without_suffix"]
 
@@ -97,8 +98,7 @@ def _percent(found: re.Match[str]) -> str:
 
 def shown_path(path: bytes | str | os.PathLike[str]) -> str:
     """A path as it may go into a message or onto a terminal: control and stray bytes escaped."""
-    text = os.fsdecode(path)
-    return text if text.isprintable() else text.encode("unicode_escape", "surrogateescape").decode("ascii", "replace")
+    return printable(os.fsdecode(path))
 
 
 def promises_picture(name: bytes) -> bool:

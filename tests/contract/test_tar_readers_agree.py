@@ -247,3 +247,11 @@ def test_a_compressed_archive_of_libarchive_is_named_so():
     ):
         with pytest.raises(FormatError, match=f"as {said} does"):
             list(iter_members(folder / name))
+
+
+def test_archives_of_an_attack_are_refused():
+    archives = sorted(material_dir("hostile").glob("tar-*.tar"))
+    assert len(archives) >= 3
+    for path in archives:
+        with pytest.raises(FormatError, match="readers disagree|has a size"):
+            list(iter_members(path))

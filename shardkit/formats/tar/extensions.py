@@ -92,6 +92,9 @@ def _parse_records(data: bytes) -> dict[bytes, bytes]:
         end = start + int(found[1]) if found else 0
         if found is None or found.end() >= end or data[end - 1 : end] != b"\n":
             raise FormatError(f"a pax header is damaged {start} bytes into its records")
+        # GNU tar skips these blanks and takes what follows for the keyword; others take them for a part of it.
+        if found[2][:1].isspace():
+            raise FormatError("a pax header has a blank before a keyword, so that readers disagree on it")
         records[found[2]] = data[found.end() : end - 1]
         start = end
     sparse = next((keyword for keyword in records if keyword.startswith(_SPARSE)), None)

@@ -29,8 +29,9 @@ PathOrFile: TypeAlias = str | os.PathLike[str] | BinaryIO
 
 _PIECE = 1 << 16
 _REGULAR = frozenset([b"0", b"\0", b"7"])
-_WITHOUT_DATA = frozenset([b"1", b"5"])  # their size, if any, is of what they stand for
-_MUST_BE_EMPTY = frozenset([b"2", b"3", b"4", b"6", b"V"])  # GNU tar skips data behind these, tarfile does not
+_WITHOUT_DATA = frozenset([b"5"])  # the size of a directory, if it has one, is no length of data
+# Readers disagree on whether data follow these if they have a size: hard links for libarchive, others for GNU tar.
+_MUST_BE_EMPTY = frozenset([b"1", b"2", b"3", b"4", b"6", b"V"])
 _REFUSED = {
     b"S": "a sparse member, whose length is not that of its data",
     b"M": "a part of a multi-volume archive",

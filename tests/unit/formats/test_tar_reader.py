@@ -83,7 +83,7 @@ def test_only_regular_files_are_members():
         [
             entry(b"5", name=b"dir/"),
             raw_header(b"dir2", 99, b"5"),
-            raw_header(b"hard link", 99, b"1"),
+            raw_header(b"hard link", 0, b"1"),
             entry(b"2", name=b"symlink"),
             entry(b"3", name=b"character device"),
             entry(b"4", name=b"block device"),
