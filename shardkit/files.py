@@ -9,13 +9,23 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
+import secrets
 import stat
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["open_reader", "open_regular", "pread_all", "read_regular", "regular_size"]
+__all__ = [
+    "is_temporary",
+    "open_reader",
+    "open_regular",
+    "pread_all",
+    "read_regular",
+    "regular_size",
+    "temporary_name",
+]
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -23,16 +33,29 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
 }
 _BUFFER_BYTES = 2**18
+_TEMPORARY = re.compile(r"\.shardkit-[0-9a-f]{16}")
 
 
-def open_regular(path: str | bytes | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+def temporary_name() -> str:
+    """A new name for a file that is renamed once it is whole."""
+    return f".shardkit-{secrets.token_hex(8)}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file has such a name, so that a stopped run may have left it. No other file may be deleted."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
+def open_regular(path: str | bytes | os.PathLike[str], flags: int = os.O_RDONLY, *, dir_fd: int | None = None) -> int:
     """Open a file, if it is a regular one; also for ``open(..., opener=open_regular)``.
 
     Args:
         path: The file, or a link to it.
-        flags: As for `os.open`.
+        flags: As for `os.open`. With ``os.O_NOFOLLOW`` a link is refused.
+        dir_fd: The folder that a relative path begins in.
 
     Returns:
         The descriptor.
@@ -41,8 +64,8 @@ def open_regular(path: str | bytes | os.PathLike[str], flags: int = os.O_RDONLY)
         OSError: It cannot be opened, or is anything but a regular file.
     """
     # Looked at first, since opening alone does something to a device or to who waits at the other end of a FIFO.
-    _check(os.stat(path).st_mode, path)
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    _check(os.stat(path, dir_fd=dir_fd, follow_symlinks=not flags & os.O_NOFOLLOW).st_mode, path)
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         _check(os.fstat(descriptor).st_mode, path)
     except OSError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -13,9 +12,10 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ConfigError, FormatError, StorageError
-from shardkit.files import open_reader
+from shardkit.files import is_temporary
 from shardkit.manifest import open_dataset
 from shardkit.packer.source import shown_path, without_suffix
+from shardkit.packer.tree import Tree
 from shardkit.storage import StoreOptions, check_local, local_copy
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["unpack"]
 
 LABELS_NAME = b"labels.csv"
-_TEMPORARY_PREFIX = b".shardkit-"
 
 
 def unpack(
@@ -67,12 +66,12 @@ def unpack(
     count = 0
     labels: list[tuple[bytes, str]] = []
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        _clear(root, paths | {LABELS_NAME} if with_labels else paths)
-        for row in rows:
-            count += _unpack_shard(dataset, row, root, labels)
-        if with_labels:
-            _write(root, LABELS_NAME, _labels_file(labels))
+        with Tree(root) as tree:
+            _clear(root, paths | {LABELS_NAME} if with_labels else paths)
+            for row in rows:
+                count += _unpack_shard(dataset, row, tree, labels)
+            if with_labels:
+                tree.write(LABELS_NAME, _labels_file(labels))
     except (OSError, ValueError) as exc:
         if isinstance(exc, StorageError | ConfigError | FormatError):
             raise
@@ -111,7 +110,7 @@ def _clear(root: Path, paths: set[bytes]) -> None:
     for entry, name in _files(root):
         if name in paths and entry.is_file(follow_symlinks=False):
             continue
-        if b"/" in name or not name.startswith(_TEMPORARY_PREFIX):
+        if not is_temporary(os.fsdecode(name)) or not entry.is_file(follow_symlinks=False):
             raise ConfigError(
                 f"the folder to unpack into holds something else: {shown_path(name)}", setting="folder",
                 value=str(root), advice="Name an empty folder or a new one",
@@ -132,12 +131,12 @@ def _files(root: Path) -> Iterator[tuple[os.DirEntry[bytes], bytes]]:
                     yield entry, below + entry.name
 
 
-def _unpack_shard(dataset: DataSet, row: ShardRow, root: Path, labels: list[tuple[bytes, str]]) -> int:
+def _unpack_shard(dataset: DataSet, row: ShardRow, tree: Tree, labels: list[tuple[bytes, str]]) -> int:
     with local_copy(dataset.store, row.name, row.num_bytes) as store:
-        return _unpack_from(store, dataset, row, root, labels)
+        return _unpack_from(store, dataset, row, tree, labels)
 
 
-def _unpack_from(store: Store, dataset: DataSet, row: ShardRow, root: Path, labels: list[tuple[bytes, str]]) -> int:
+def _unpack_from(store: Store, dataset: DataSet, row: ShardRow, tree: Tree, labels: list[tuple[bytes, str]]) -> int:
     table = dataset.sample_table(row)
     columns, shape = table.fields["image"], dataset.manifest.fields["image"].shape
     for place, source in enumerate(table.sources):
@@ -149,7 +148,7 @@ def _unpack_from(store: Store, dataset: DataSet, row: ShardRow, root: Path, labe
                 offset=offset, advice="`shardkit verify` names all that is damaged",
             )  # fmt: skip
         path = _path(dataset, source)
-        _write(root, path, data if shape is None else _as_png(data, shape))
+        tree.write(path, data if shape is None else _as_png(data, shape))
         labels.append((path, dataset.manifest.classes[int(table.labels[place])]))
     return len(table)
 
@@ -166,25 +165,3 @@ def _labels_file(labels: list[tuple[bytes, str]]) -> bytes:
     writer.writerow(["path", "label"])
     writer.writerows((os.fsdecode(source), label) for source, label in sorted(labels))
     return file.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _write(root: Path, source: bytes, data: bytes) -> None:
-    """Write a file whole or not at all. One that is there already stays, if it is the same."""
-    path = root / os.fsdecode(source)
-    try:
-        with open_reader(path) as there:
-            if there.read(len(data) + 1) == data:
-                return
-        raise ConfigError(
-            "a file in the folder to unpack into is another than the data set's", setting="folder", value=str(path),
-            advice="Take it away, or name an empty folder",
-        )  # fmt: skip
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = root / f"{os.fsdecode(_TEMPORARY_PREFIX)}{secrets.token_hex(8)}"
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

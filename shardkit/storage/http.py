@@ -207,7 +207,7 @@ def _proxy(url: str) -> str | None:
 def _check_plain(reply: aiohttp.ClientResponse) -> None:
     """Refuse a reply that is encoded: its length and ranges would mean something else."""
     encoding = reply.headers.get("Content-Encoding", "identity")
-    if encoding != "identity":
+    if encoding.strip().lower() not in ("", "identity"):
         shown = redacted(encoding, most=_MOST_SHOWN)
         raise FailedError(f"the server sends it compressed ({shown}) without being asked")
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from shardkit.errors import ConfigError, StorageError
-from shardkit.files import open_reader, open_regular, pread_all, read_regular, regular_size
+from shardkit.files import (
+    is_temporary,
+    open_reader,
+    open_regular,
+    pread_all,
+    read_regular,
+    regular_size,
+    temporary_name,
+)
 from shardkit.storage.base import LockPurpose
 from shardkit.storage.lock import acquire
 
@@ -20,8 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalStore"]
 
-TEMPORARY_PREFIX = ".shardkit-"
-LOCK_NAME = f"{TEMPORARY_PREFIX}lock"
+LOCK_NAME = ".shardkit-lock"
 _COPIED_BYTES = 2**20
 _MAX_PIECES = 1024  # that Linux takes in one call
 
@@ -108,7 +114,7 @@ class LocalStore:
                 found = sorted(os.listdir(self.folder))
             except FileNotFoundError:
                 return
-        yield from (name for name in found if not name.startswith(TEMPORARY_PREFIX))
+        yield from (name for name in found if not _is_ours(name))
 
     def write(self, name: str) -> LocalWriter:
         """Start writing an object."""
@@ -124,14 +130,13 @@ class LocalStore:
     def has_temporary(self) -> bool:
         """Whether there are temporary files: of writers at work, or of writers that were killed."""
         with self._errors("", "list"):
-            return any(self.folder.glob(f"{TEMPORARY_PREFIX}*"))
+            return self.folder.is_dir() and any(map(_is_ours, os.listdir(self.folder)))
 
     def delete_temporary(self) -> None:
         """Delete what writers that were killed left behind. Only for the one who holds the lock."""
         with self._errors("", "clean"):
-            for left in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
-                if left.name != LOCK_NAME:
-                    left.unlink(missing_ok=True)
+            for name in filter(is_temporary, os.listdir(self.folder)):
+                (self.folder / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def lock(self, purpose: LockPurpose = LockPurpose()) -> Iterator[None]:  # noqa: B008 (it is frozen)
@@ -173,7 +178,7 @@ class LocalWriter:
     def __init__(self, target: Path) -> None:
         self._target = target
         # Not mkstemp: its files are for their owner only, and a data set follows the user's umask like any file.
-        self._temporary = target.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        self._temporary = target.parent / temporary_name()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(self._temporary, flags, 0o666)
         self._file = os.fdopen(descriptor, "wb", buffering=0)
@@ -224,3 +229,8 @@ class LocalWriter:
 
     def _failed(self, exc: OSError) -> StorageError:
         return StorageError(f"cannot write: {exc.strerror or exc}", url=str(self._target), operation="write")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether it is a file that only shardkit's own writers know of."""
+    return name == LOCK_NAME or is_temporary(name)

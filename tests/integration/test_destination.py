@@ -225,7 +225,7 @@ def test_the_lock_of_a_killed_packer_is_no_hindrance(tmp_path):
 def test_what_a_run_killed_after_its_last_shard_left_is_tidied_up(photos, packed):
     before = tree(packed)
     (packed / ".shardkit-lock").write_text("process 1 on elsewhere")
-    (packed / ".shardkit-0123").write_bytes(b"half a table")
+    (packed / ".shardkit-0123456789abcdef").write_bytes(b"half a table")
     plan = shardkit.read_manifest(packed).packed["plan"]
     (packed / "unfinished.json").write_text(json.dumps({"plan": plan, "splits": ["train"]}))
     assert again(photos, packed).already_packed

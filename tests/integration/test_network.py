@@ -233,7 +233,9 @@ def test_another_range_is_refused(dataset):
         batches_of(server.url)
 
 
-@pytest.mark.parametrize("fault", [modes.NoLength(), modes.Chunked(), modes.NoETag(), modes.WeakETag()], ids=str)
+@pytest.mark.parametrize(
+    "fault", [modes.NoLength(), modes.Chunked(), modes.NoETag(), modes.WeakETag(), modes.SaysIdentity()], ids=str
+)
 def test_what_is_unusual_and_right_is_read(dataset, expected, fault):
     with served(dataset, Rule(fault=fault)) as server:
         assert same_batches(batches_of(server.url), expected)

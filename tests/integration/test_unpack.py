@@ -51,7 +51,9 @@ def test_killed_at_any_moment_no_picture_is_half_there(tmp_path):
     assert tree(tmp_path / "back") == expected
 
 
-@pytest.mark.parametrize("name", ["thesis.txt", "class-0/thesis.txt", "class-0/.shardkit-1", "00001.png"])
+@pytest.mark.parametrize(
+    "name", ["thesis.txt", "class-0/thesis.txt", "class-0/.shardkit-1", ".shardkit-notes.txt", "00001.png"]
+)
 def test_a_folder_with_something_else_is_left_alone(packed, tmp_path, name):
     file = tmp_path / "back" / name
     file.parent.mkdir(parents=True)

@@ -30,6 +30,7 @@ __all__ = [
     "OtherRange",
     "Redirect",
     "Reset",
+    "SaysIdentity",
     "Stall",
     "Status",
     "TooLong",
@@ -212,6 +213,14 @@ class Chunked:
 
     async def reply(self, request: Request, fetch: Fetch) -> Reply:
         return (await fetch(request)).without("content-length").having("Transfer-Encoding", "chunked")
+
+
+@dataclass(frozen=True)
+class SaysIdentity:
+    """A Content-Encoding that changes nothing."""
+
+    async def reply(self, request: Request, fetch: Fetch) -> Reply:
+        return (await fetch(request)).having("Content-Encoding", "Identity")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import os
 import pytest
 from special import SPECIAL, make_special
 
-from shardkit.files import open_reader, open_regular, read_regular, regular_size
+from shardkit.files import is_temporary, open_reader, open_regular, read_regular, regular_size, temporary_name
 
 KINDS = {"fifo": "a FIFO", "link to a fifo": "a FIFO", "socket": "a socket", "folder": "a folder", "device": "a device"}
 
@@ -35,7 +35,7 @@ def test_a_fifo_that_takes_the_place_meanwhile_blocks_nobody(tmp_path, monkeypat
     path.write_bytes(b"1")
     regular = os.stat(path)
     make_special(path, "fifo")
-    monkeypatch.setattr(os, "stat", lambda *_: regular)
+    monkeypatch.setattr(os, "stat", lambda *_, **__: regular)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="a FIFO"):
         open_regular(path)
@@ -62,3 +62,8 @@ def test_regular_files_and_links_to_them_are_read(tmp_path):
         read_regular(path, 10**6 - 1)
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none")
+
+
+def test_names_of_temporary_files():
+    assert is_temporary(temporary_name())
+    assert not any(map(is_temporary, (".shardkit-notes.txt", ".shardkit-0123456789abcdef.txt", ".shardkit-lock")))

@@ -53,8 +53,10 @@ def test_temporary_files_are_not_listed_and_can_be_cleared(tmp_path):
         (left,) = tmp_path.iterdir()
         assert list(store.names()) == []
     left.write_bytes(b"what a killed writer left")
+    (tmp_path / ".shardkit-notes.txt").write_bytes(b"a user's")
+    assert list(store.names()) == [".shardkit-notes.txt", "x"]
     store.delete_temporary()
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".shardkit-notes.txt", "x"]
 
 
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
