@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import xxhash
 
-from shardkit.errors import FormatError, ShardkitError, StorageError
+from shardkit.codecs.label import decode_class
+from shardkit.errors import CodecError, FormatError, ShardkitError, StorageError
 from shardkit.files import open_regular
 from shardkit.formats.tar import iter_members
 from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.dataset import DataSet, open_dataset
 from shardkit.manifest.samples import BLOCK_BYTES
+from shardkit.redact import brief
 from shardkit.storage import StoreOptions, local_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from shardkit.formats.tar import Member
+    from shardkit.manifest.manifest import FieldInfo
     from shardkit.manifest.samples import SampleTable
     from shardkit.manifest.shards import ShardRow
     from shardkit.storage import StoreKeywords
@@ -57,8 +61,9 @@ def verify(
 ) -> VerifyReport:
     """Check a data set from end to end.
 
-    Each shard's length and digest, its tar headers against its table, each field's digest, the digests of blocks where
-    there are any, the table's own digest, and all counts.
+    Each shard's length and digest, its tar headers against its table, each field's digest, each label against its
+    member, the digests of blocks where there are any, the table's own digest, all counts, and that no shard is there
+    twice.
 
     Args:
         url: The data set. Shards that are not on this machine are copied to it one at a time.
@@ -75,8 +80,11 @@ def verify(
     dataset = open_dataset(url, StoreOptions(**options))
     problems: list[ShardkitError] = []
     num_samples = num_bytes = 0
+    names: set[str] = set()
+    contents: dict[str, str] = {}
     for row in dataset.shards:
         try:
+            _verify_once(row, names, contents)
             _verify_shard(dataset, row)
             num_samples += row.num_samples
             num_bytes += row.num_bytes
@@ -88,6 +96,15 @@ def verify(
         url=dataset.store.url, num_shards=len(dataset.shards), num_samples=num_samples, num_bytes=num_bytes,
         problems=tuple(problems),
     )  # fmt: skip
+
+
+def _verify_once(row: ShardRow, names: set[str], contents: dict[str, str]) -> None:
+    """Refuse a shard that is there already, by its name or by the samples in it."""
+    twin = row.name if row.name in names else contents.get(row.content) if row.num_samples else None
+    if twin is not None:
+        raise FormatError(f"the same samples are in the data set twice: shard {brief(twin)}", shard=row.name)
+    names.add(row.name)
+    contents[row.content] = row.name
 
 
 def _verify_shard(dataset: DataSet, row: ShardRow) -> None:
@@ -104,17 +121,17 @@ def _verify_shard(dataset: DataSet, row: ShardRow) -> None:
     with local_copy(dataset.store, row.name, row.num_bytes) as store:
         path = store.path(row.name)
         try:
-            _verify_file(path, row, table)
+            _verify_file(path, row, table, dataset.manifest.fields)
         except OSError as exc:
             raise StorageError(f"cannot read: {exc.strerror or exc}", url=str(path), operation="read") from exc
 
 
-def _verify_file(path: Path, row: ShardRow, table: SampleTable) -> None:
+def _verify_file(path: Path, row: ShardRow, table: SampleTable, fields: Mapping[str, FieldInfo]) -> None:
     """Check headers and fields, then the digests of the whole file and of its blocks."""
     with open(path, "rb", buffering=0, opener=open_regular) as file:
         members = iter_members(file, size=row.num_bytes, shard=row.name)
-        _verify_members(row, table, [(member.name, member.offset, member.size) for member in members])
-        _verify_fields(row, table, file.fileno())
+        _verify_members(row, table, fields, {member.offset: member for member in members})
+        _verify_fields(row, table, fields, file.fileno())
         digest, blocks = xxhash.xxh3_128(), BlockHasher() if len(table.blocks) else None
         file.seek(0)
         # One byte more, by which a file is another one that grew meanwhile.
@@ -130,34 +147,46 @@ def _verify_file(path: Path, row: ShardRow, table: SampleTable) -> None:
         raise FormatError("the shard's digest differs, outside of its fields' bytes", shard=row.name, offset=offset)
 
 
-def _verify_members(row: ShardRow, table: SampleTable, members: list[tuple[str, int, int]]) -> None:
+def _verify_members(
+    row: ShardRow, table: SampleTable, fields: Mapping[str, FieldInfo], members: dict[int, Member]
+) -> None:
+    """Check that each field is a member of its own, of the right name and length."""
     if len(members) != len(table) * len(table.fields):
         raise FormatError(f"the shard has {len(members)} members for {len(table)} samples", shard=row.name)
-    found = {offset: (name, size) for name, offset, size in members}
-    for place, key in enumerate(table.keys):
-        for field, columns in table.fields.items():
-            offset, size = int(columns.offset[place]), int(columns.size[place])
-            name, length = found.get(offset, ("", -1))
-            if length != size or not name.startswith(f"{key}."):
-                raise FormatError(
-                    "the shard's headers do not agree with its table",
-                    shard=row.name,
-                    key=key,
-                    field=field,
-                    offset=offset,
-                )
-
-
-def _verify_fields(row: ShardRow, table: SampleTable, descriptor: int) -> None:
     for place, key in enumerate(table.keys):
         for field, columns in table.fields.items():
             offset = int(columns.offset[place])
-            data = os.pread(descriptor, int(columns.size[place]), offset)
-            if xxhash.xxh3_64_intdigest(data) != int(columns.xxh3_64[place]):
+            member = members.pop(offset, None)
+            names = [f"{key}.{extension}" for extension in fields[field].extensions]
+            if member is None or member.size != int(columns.size[place]) or member.name not in names:
                 raise FormatError(
-                    "the bytes are not those that were packed",
-                    shard=row.name,
-                    key=key,
-                    field=field,
-                    offset=offset,
-                )
+                    "the shard's headers do not agree with its table",
+                    shard=row.name, key=key, field=field, offset=offset,
+                )  # fmt: skip
+
+
+def _verify_fields(row: ShardRow, table: SampleTable, fields: Mapping[str, FieldInfo], descriptor: int) -> None:
+    """Check each field's bytes, and that the column of labels says what they say."""
+    for place, key in enumerate(table.keys):
+        for field, columns in table.fields.items():
+            where: dict[str, Any] = {
+                "shard": row.name,
+                "key": key,
+                "field": field,
+                "offset": int(columns.offset[place]),
+            }
+            data = os.pread(descriptor, int(columns.size[place]), int(columns.offset[place]))
+            if xxhash.xxh3_64_intdigest(data) != int(columns.xxh3_64[place]):
+                raise FormatError("the bytes are not those that were packed", **where)
+            if fields[field].kind == "class":
+                _verify_label(data, int(table.labels[place]), where)
+
+
+def _verify_label(data: bytes, label: int, where: dict[str, Any]) -> None:
+    try:
+        found = decode_class(data)
+    except CodecError as error:
+        error.locate(**where)
+        raise
+    if found != label:
+        raise FormatError(f"the label is {found} in the shard and {label} in its table", **where)

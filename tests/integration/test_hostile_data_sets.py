@@ -37,6 +37,18 @@ def test_columns_of_other_kinds_are_errors_by_name(name, tmp_path):
         assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("signed-labels-column-lies", "in the shard and 0 in its table"),
+        ("signed-same-shard-four-times", "the same samples are in the data set twice: shard 'train-000000.tar'"),
+    ],
+)
+def test_what_an_attacker_signed_is_compared(name, said):
+    problems = shardkit.verify(material_dir("hostile", name)).problems
+    assert said in str(problems[0])
+
+
 def test_names_cannot_command_a_terminal(tmp_path):
     folder = material_dir("hostile", "signed-class-names-with-escapes")
     for words in (["info"], ["verify"], ["explain", "--batch-size", "4"]):
