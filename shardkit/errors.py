@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-from shardkit.redact import redacted
+from shardkit.redact import redacted, redacted_value
 
 __all__ = [
     "CodecError",
@@ -55,7 +55,7 @@ class ShardkitError(Exception):
         self.advice = redacted(advice)
         for name in self.places:
             value = place.pop(name, None)
-            setattr(self, name, redacted(value) if isinstance(value, str) else value)
+            setattr(self, name, _safe(name, value))
         if place:
             raise TypeError(f"{type(self).__name__} knows no {', '.join(place)}")
 
@@ -70,7 +70,7 @@ class ShardkitError(Exception):
         """
         for name, value in place.items():
             if name in self.places and getattr(self, name) is None:
-                setattr(self, name, redacted(value) if isinstance(value, str) else value)
+                setattr(self, name, _safe(name, value))
         return self
 
     def __str__(self) -> str:
@@ -182,6 +182,13 @@ class StateError(ShardkitError, ValueError):
     setting: str | None
     expected: object
     found: object
+
+
+def _safe(name: str, value: object) -> object:
+    """A place as it may be kept."""
+    if not isinstance(value, str):
+        return value
+    return redacted_value(value) if name in ("url", "value") else redacted(value)
 
 
 def _shown(value: object) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["HIDDEN", "brief", "printable", "redacted"]
+__all__ = ["HIDDEN", "brief", "printable", "redacted", "redacted_value"]
 
 HIDDEN = "***"
 """What stands where a secret was."""
@@ -23,8 +23,12 @@ _MOST_BRIEF = 100
 # or word, and what it then runs over holds no other beginning. So the scheme of a URL is not among what they match.
 
 # A host never has any of these, so the last "@" before one of them ends a user's name and password.
-_USER = re.compile(r"(?P<slashes>:/{2,})[^\s/?#\"'<>]*@")
-_OPEN_USER = re.compile(r"(?P<slashes>:/{2,})[^\s/?#\"'<>]+\Z")  # of a text that was cut: its "@" may be gone
+_USER = re.compile(r"(?P<slashes>\w\w:/+)[^\s/?#\"'<>]*@")
+_OPEN_USER = re.compile(r"(?P<slashes>\w\w:/+)[^\s/?#\"'<>]+\Z")  # of a text that was cut: its "@" may be gone
+# What may be a user, a password and a host without a scheme, as proxies are given.
+_WORD = re.compile(r"[^\s\"'<>()\[\],;]+")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+")
+_HOST_AND_PORT = re.compile(r"[^:@/]+:[0-9]*/")
 _END_OF_PATH = re.compile(r"[\s?#\"'<>]")
 # All of a query: which of its names are secret differs by service (sig, X-Amz-Signature, Signature, token ...).
 _QUERY = re.compile(r"[?#][^\s\"'<>)\]}]+")
@@ -65,8 +69,22 @@ def redacted(text: object, secrets: Iterable[str] = (), *, most: int = _MOST_SHO
     if len(looked_at) < len(body):
         looked_at = _OPEN_USER.sub(rf"\g<slashes>{HIDDEN}", looked_at)
     shown = _hide_queries(_USER.sub(rf"\g<slashes>{HIDDEN}@", looked_at))
+    shown = _WORD.sub(lambda word: _hide_user(word[0]), shown)
     shown = _NAMED.sub(rf"\g<name>{HIDDEN}", shown)
     return shown[:most] + _CUT if is_cut or len(shown) > most else shown
+
+
+def redacted_value(text: str, secrets: Iterable[str] = ()) -> str:
+    """A text that is one URL, path or other value, as it may be shown.
+
+    What may be a user and a password is hidden whatever its characters are: they may be quotes, blanks and slashes,
+    which end a URL within other text.
+
+    Args:
+        text: The value.
+        secrets: As for `redacted`.
+    """
+    return redacted(_hide_user(text), secrets)
 
 
 def brief(value: object) -> str:
@@ -76,6 +94,17 @@ def brief(value: object) -> str:
         value: Anything; its ``repr()`` is taken.
     """
     return redacted(repr(value), most=_MOST_BRIEF)
+
+
+def _hide_user(text: str) -> str:
+    scheme = _SCHEME.match(text)
+    start = scheme.end() if scheme else 0
+    # A password may have slashes and "@" in it, and a path an "@": the last one counts where there is a user.
+    user, at, host = text[start:].rpartition("@")
+    authority = user.partition("/")[0]
+    has_password = ":" in authority and not _HOST_AND_PORT.match(user)
+    is_user = at and (has_password or (scheme and ("@" in authority or authority == user)))
+    return f"{text[:start]}{HIDDEN}@{host}" if is_user else text
 
 
 def _hide_queries(text: str) -> str:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from shardkit.errors import ConfigError
-from shardkit.redact import redacted
+from shardkit.redact import redacted, redacted_value
 from shardkit.storage.attempts import FailedError, MissingError, TakenError, TemporaryError
 from shardkit.storage.client import Client, Reply
 
@@ -31,7 +31,7 @@ _MOST_SHOWN = 600  # characters of what a server or obstore says
 _STATUS = re.compile(r"status code: (\d{3})\b")
 _CODE = re.compile(r"<Code>([A-Za-z]{1,64})</Code>")
 # Booleans have such names too: use_fabric_endpoint.
-_ENDPOINT = re.compile(r"(?!.*use_).*endpoint(_url)?", re.IGNORECASE)
+_ENDPOINT = re.compile(r"(?!.*use_).*endpoint(_url)?|proxy_url", re.IGNORECASE)
 _ENDPOINT_VARIABLES = {"s3": ("AWS_ENDPOINT", "AWS_ENDPOINT_URL"), "az": ("AZURE_STORAGE_ENDPOINT",), "gs": ()}
 _FOR_GOOD = ("certificate", "UnknownIssuer", "builder error", "InvalidUri")
 _CREDENTIALS = "Give them as storage_options or in the environment; skip_signature=true is for public buckets"
@@ -93,14 +93,19 @@ class CloudClient(Client):
                 url, config=config, client_options=client,
                 retry_config={"max_retries": retries, "retry_timeout": limits["timeout"] * (retries + 1)},
             )  # fmt: skip
-        except (BaseError, ValueError, TypeError) as exc:
-            named = [name for name, value in options.items() if f'"{value}"' in str(exc)]
-            raise ConfigError(
-                f"a storage option is wrong: {self._said(exc)}", setting="storage_options",
-                value=", ".join(named) or None, advice="obstore's documentation has the names",
-            ) from None  # fmt: skip
+        except BaseException as exc:
+            # Some wrong values make obstore panic, which is no Exception.
+            if not isinstance(exc, BaseError | ValueError | TypeError) and type(exc).__name__ != "PanicException":
+                raise
+            said, whole = self._said(exc), str(exc)
+        # Raised here, so that no secret is in a chained exception.
+        named = [name for name, value in options.items() if f'"{value}"' in whole]
+        raise ConfigError(
+            f"a storage option is wrong: {said}", setting="storage_options",
+            value=", ".join(named) or None, advice="obstore's documentation has the names",
+        )  # fmt: skip
 
-    def _said(self, exc: Exception) -> str:
+    def _said(self, exc: BaseException) -> str:
         """What one of obstore's failures says, without what must not be shown and what only its makers can read."""
         said = str(exc).split("Debug source:", maxsplit=1)[0]
         return " ".join(redacted(said, self._secrets, most=_MOST_SHOWN).split())
@@ -232,13 +237,15 @@ class _NoSuchRangeError(FailedError):
 
 
 def _check_endpoints(scheme: str, options: Mapping[str, str], secrets: tuple[str, ...]) -> None:
-    """Refuse endpoints that are no URLs, about which obstore's threads panic."""
+    """Refuse endpoints and proxies that are no URLs, about which obstore's threads panic."""
     given = {name: value for name, value in options.items() if _ENDPOINT.fullmatch(name)}
     given |= {name: os.environ[name] for name in _ENDPOINT_VARIABLES[scheme] if os.environ.get(name)}
     for name, value in given.items():
         if not value.lower().startswith(("http://", "https://")):
             raise ConfigError(
-                "an endpoint begins with http:// or https://", setting=name, value=redacted(value, secrets)
+                "an endpoint or a proxy begins with http:// or https://",
+                setting=name,
+                value=redacted_value(value, secrets),
             )
 
 

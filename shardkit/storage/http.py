@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
+from shardkit.errors import ConfigError
 from shardkit.redact import redacted
 from shardkit.storage.attempts import FailedError, MissingError, TemporaryError
 from shardkit.storage.client import Client, Reply
@@ -111,13 +112,14 @@ class HttpClient(Client):
         session = self._session()
         url = urlunsplit(self._base._replace(path=self._base.path + quote(name)))
         for _ in range(_MOST_REDIRECTS + 1):
+            proxy = _proxy(url)
             try:
                 reply = await session.request(
                     method,
                     URL(url, encoded=True),
                     headers={"Accept-Encoding": "identity", **self._own(url), **headers},
                     allow_redirects=False,
-                    proxy=_proxy(url),
+                    proxy=proxy,
                 )
             except (aiohttp.ClientError, OSError, ValueError) as exc:
                 self._fail(exc)
@@ -159,11 +161,17 @@ class HttpClient(Client):
 
     def _next(self, url: str, location: str) -> str:
         """Where a redirect leads."""
-        target = urljoin(url, location)
-        before, after = urlsplit(url), urlsplit(target)
-        if not location or after.scheme not in ("http", "https") or not after.hostname:
-            shown = redacted(target, self._secrets, most=_MOST_SHOWN)
-            raise FailedError(f"the server leads to {shown}, which is no web address")
+        before = urlsplit(url)
+        try:
+            target = urljoin(url, location)
+            after = urlsplit(target)
+            is_address = bool(location and after.scheme in ("http", "https") and after.hostname)
+            _ = after.port
+        except ValueError:
+            is_address = False
+        if not is_address:
+            shown = redacted(location, self._secrets, most=_MOST_SHOWN)
+            raise FailedError(f"the server leads to {shown or 'nowhere'}, which is no web address")
         if before.scheme == "https" and after.scheme != "https":
             raise FailedError("the server leads from https to http, where anybody may listen")
         return target
@@ -198,10 +206,28 @@ class HttpClient(Client):
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for a URL."""
+    """The proxy that the environment names for a URL.
+
+    Raises:
+        ConfigError: It is no URL of one.
+    """
+    from yarl import URL
+
     parts = urlsplit(url)
     found = getproxies().get(parts.scheme)
-    return None if found is None or proxy_bypass(parts.netloc.rpartition("@")[2]) else found
+    if not found or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxy = found if "://" in found else f"http://{found}"
+    try:
+        usable = proxy.lower().startswith(("http://", "https://")) and URL(proxy).host
+    except ValueError:
+        usable = None
+    if not usable:
+        raise ConfigError(
+            "the environment names a proxy that is no URL", setting=f"{parts.scheme}_proxy", value=found,
+            advice="Write http://user:password@host:port; special characters of a password are percent-encoded",
+        )  # fmt: skip
+    return proxy
 
 
 def _check_plain(reply: aiohttp.ClientResponse) -> None:

@@ -223,6 +223,8 @@ class RemoteStore:
 
     def failed(self, exc: FailedError, name: str, operation: str = "read") -> StorageError:
         """A failure as users see it."""
+        # What it came of may hold secrets, and tracebacks and reports show chained exceptions.
+        exc.__context__ = None
         kind = _MissingObjectError if isinstance(exc, MissingError) else StorageError
         return kind(f"cannot {operation}: {exc.what}", url=self._shown(name), operation=operation, advice=exc.advice)
 

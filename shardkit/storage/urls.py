@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import unquote, urlsplit
 
 from shardkit.errors import ConfigError
-from shardkit.redact import redacted
+from shardkit.redact import redacted_value
 from shardkit.storage.attempts import RetryPolicy
 from shardkit.storage.local import LocalStore
 
@@ -117,7 +117,7 @@ def open_store(url: str | os.PathLike[str], options: StoreOptions | None = None)
     if found is None:
         if (mistyped := _ONE_SLASH.match(text)) is not None:
             raise ConfigError(
-                "a URL has two slashes behind its scheme", setting="url", value=redacted(text),
+                "a URL has two slashes behind its scheme", setting="url", value=text,
                 advice=f"Write {mistyped[1]}://",
             )  # fmt: skip
         return LocalStore(text)
@@ -127,11 +127,9 @@ def open_store(url: str | os.PathLike[str], options: StoreOptions | None = None)
             f"shardkit does not read {scheme}:// URLs", setting="url", value=f"{scheme}://…",
             advice="Give a path, or a file://, http(s)://, s3://, gs:// or az:// URL",
         )  # fmt: skip
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError as exc:
-        raise ConfigError(f"not a URL: {redacted(exc)}", setting="url", value=redacted(text)) from None
+    parts = _split(text)
+    if parts is None:
+        raise ConfigError("not a URL", setting="url", value=text, advice="Percent-encode the characters of a password")
     if scheme == "file":
         return _local(parts, text)
     return _remote(text, parts, options or StoreOptions())
@@ -144,11 +142,21 @@ def check_local(path: str | os.PathLike[str], setting: str) -> None:
         ConfigError: It is one, or what became of one that was taken for a path.
     """
     text = os.fsdecode(path)
-    if _SCHEME.match(text) or _ONE_SLASH.match(text):
+    if _SCHEME.match(text) or _ONE_SLASH.match(text) or text.lower().startswith("file:/"):
         raise ConfigError(
-            f"{setting} is a path of this machine, and no URL", setting=setting, value=redacted(text),
+            f"{setting} is a path of this machine, and no URL", setting=setting, value=text,
             advice="Copy it with your cloud's own tools",
         )  # fmt: skip
+
+
+def _split(text: str) -> SplitResult | None:
+    """The parts of a URL. What Python says of a wrong one shows its password, so that must not be chained."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
 
 
 def _local(parts: SplitResult, text: str) -> LocalStore:
@@ -160,7 +168,7 @@ def _local(parts: SplitResult, text: str) -> LocalStore:
 def _remote(text: str, parts: SplitResult, options: StoreOptions) -> Store:
     from shardkit.storage.remote import RemoteStore
 
-    shown = redacted(text, options.secrets)
+    shown = redacted_value(text, options.secrets)
     if not parts.hostname:
         what = "names no bucket" if parts.scheme in _CLOUD else "names no host"
         raise ConfigError(f"the URL {what}", setting="url", value=shown)

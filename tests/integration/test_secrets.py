@@ -37,9 +37,62 @@ def dataset(tmp_path_factory):
 
 
 def all_that_is_said(error):
-    """What anybody would get to see of an error: text, repr, traceback, attributes, and what is pickled."""
-    seen = [str(error), repr(error), "".join(traceback.format_exception(error)), repr(vars(error)), repr(error.args)]
-    return "\n".join(seen) + pickle.dumps(error).decode("latin1")
+    """What anybody would get to see of an error: text, repr, traceback, attributes, chained errors, what is pickled."""
+    seen = ["".join(traceback.format_exception(error)), pickle.dumps(error).decode("latin1")]
+    left = [error]
+    while left:
+        # Those whose place in the traceback is suppressed too: other tools show them.
+        one = left.pop()
+        seen += [str(one), repr(one), repr(vars(one)), repr(one.args)]
+        left += [other for other in (one.__cause__, one.__context__) if other is not None]
+    return "\n".join(seen)
+
+
+PASSWORDS = [
+    MARKER,
+    f"a'{MARKER}",
+    f'a"b {MARKER}',
+    f"a/{MARKER}",
+    f"a@{MARKER}",
+    f"a:{MARKER}",
+    f"<a>{MARKER}",
+    f"[{MARKER}",
+]
+KEYS = {"access_key_id": "a", "secret_access_key": "b"}
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_no_error_about_a_url_shows_its_password(dataset, tmp_path, password):
+    there = f"user:{password}@127.0.0.1:1"
+    quick = {"retries": 0, "timeout": 1}
+    calls = [
+        lambda: shardkit.pack(f"https://{there}/x", tmp_path / "out"),
+        lambda: shardkit.pack(f"file://{there}/x", tmp_path / "out"),
+        lambda: shardkit.pack(tmp_path, f"https://{there}/x"),
+        lambda: shardkit.unpack(dataset, f"https://{there}/x"),
+        lambda: shardkit.unpack(dataset, Path(f"https://{there}/x")),
+        lambda: shardkit.verify(f"https:/{there}/x", **quick),
+        lambda: shardkit.verify(f"https://{there}/x", **quick),
+        lambda: shardkit.Loader(f"https://{there}/x/[", **quick),
+        lambda: shardkit.Loader(f"https://{there}:1:1/x", **quick),
+        lambda: shardkit.Loader(f"file://{there}/x"),
+        lambda: shardkit.Loader("s3://b/x", storage_options={**KEYS, "endpoint": there}),
+        lambda: shardkit.Loader("s3://b/x", storage_options={**KEYS, "proxy_url": there}, **quick),
+        lambda: shardkit.Loader("s3://b/x", storage_options={**KEYS, "proxy_url": f"http://{there}"}, **quick),
+    ]
+    for number, call in enumerate(calls):
+        with pytest.raises(ShardkitError) as caught:
+            call()
+        assert MARKER not in all_that_is_said(caught.value), number
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+@pytest.mark.parametrize("scheme", ["", "http://", "foo://", "http:/"])
+def test_no_error_about_a_proxy_shows_its_password(monkeypatch, password, scheme):
+    monkeypatch.setenv("http_proxy", f"{scheme}user:{password}@127.0.0.1:1")
+    with pytest.raises(ShardkitError) as caught:
+        shardkit.Loader("http://192.0.2.1/x", retries=0, timeout=1)
+    assert MARKER not in all_that_is_said(caught.value)
 
 
 FAULTS = [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardkit.redact import HIDDEN, brief, redacted
+from shardkit.redact import HIDDEN, brief, redacted, redacted_value
 
 MARK = "hunter2MARK"
 
@@ -141,3 +141,32 @@ def test_a_cut_shows_no_half_of_a_secret(form, limit):
 def test_a_value_from_outside_is_short():
     assert brief("train") == "'train'"
     assert brief(["a" * 10**5]) == "['" + "a" * 98 + " ..."
+
+
+@pytest.mark.parametrize("scheme", ["", "https://", "https:/", "s3://", "HTTP://"])
+@pytest.mark.parametrize(
+    "password", [MARK, f"a'{MARK}", f'a"b {MARK}', f"a/{MARK}", f"a@{MARK}/", f"1:{MARK}", f"?{MARK}#"]
+)
+def test_a_value_shows_its_host_and_never_its_password(scheme, password):
+    assert redacted_value(f"{scheme}user:{password}@host:80/a") == f"{scheme}{HIDDEN}@host:80/a"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "/data/a@b",
+        "s3://bucket/a@b/c",
+        "https://host:8443/a@b",
+        "host:80/a@b",
+        "me@host",
+        "/run:3/a@b.jpg",
+        "C:/a@b",
+    ],
+)
+def test_a_value_without_a_password_is_shown_whole(text):
+    assert redacted_value(text) == text
+
+
+def test_a_proxy_without_a_scheme_is_found_in_a_text():
+    assert redacted(f"InvalidURL: user:{MARK}@host:3128 (no scheme)") == f"InvalidURL: {HIDDEN}@host:3128 (no scheme)"

@@ -27,6 +27,10 @@ def thread(ended):
     async def on_end():
         ended.append(threading.current_thread().name)
 
+    # Those of other tests end by themselves.
+    deadline = time.monotonic() + 60
+    while io_threads() and time.monotonic() < deadline:
+        time.sleep(0.1)
     thread = IoThread(on_end)
     yield thread
     thread.close()
