@@ -118,6 +118,11 @@ def chosen(names: str | None, default: tuple[Row, ...]) -> list[Row]:
     return [by_name[name] for name in names.split(",")]
 
 
+def _help(mode: str) -> str:
+    # argparse takes a percent sign for the beginning of a value.
+    return str(getattr(modes, mode).__doc__).replace("%", "%%")
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -132,7 +137,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a smoke test: few pictures, one round")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench", help="for data and results")
     for name in _MODES:
-        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=getattr(modes, name).__doc__)
+        parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=_help(name))
     options = parser.parse_args()
     if options.quick:
         options.pictures = options.digits = _QUICK_PICTURES
