@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Self
 
@@ -71,7 +72,9 @@ class Tree:
                 file.write(data)
             os.rename(temporary, name, src_dir_fd=self._root, dst_dir_fd=self._folder)
         except BaseException:
-            os.unlink(temporary, dir_fd=self._root)
+            # A stop may come just after the renaming, and must not be hidden by an error about a file that is gone.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=self._root)
             raise
 
     def _enter(self, below: list[bytes]) -> None:
