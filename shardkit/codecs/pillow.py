@@ -8,6 +8,7 @@ the picture; those warnings are kept quiet without touching anyone else's.
 from __future__ import annotations
 
 import io
+import os
 import threading
 import warnings
 from contextlib import contextmanager
@@ -35,7 +36,9 @@ _PLUGINS = {
     "avif": "AVIF",
     **dict.fromkeys(("ppm", "pgm", "pbm"), "PPM"),
 }
+# Held for short moments only; no fork may come in one of them.
 _quiet_lock = threading.Lock()
+os.register_at_fork(before=_quiet_lock.acquire, after_in_parent=_quiet_lock.release, after_in_child=_quiet_lock.release)
 
 
 def open_picture(data: bytes | memoryview, form: str) -> ImageFile.ImageFile:

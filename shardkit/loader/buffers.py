@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shardkit.process import renew_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -46,10 +48,15 @@ class BufferPool:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._blocks: list[NDArray[np.uint8]] = []
-        self._lock = threading.Lock()
+        self.renew()
+        renew_after_fork(self)
         # Without the GIL a count of references says less than it seems to.
         self._counts_hold: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+    def renew(self) -> None:
+        """Forget all blocks: threads that a forked process lacks refer to them for good."""
+        self._blocks: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array that nobody else refers to, of undefined content.

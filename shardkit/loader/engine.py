@@ -8,7 +8,6 @@ and wakes the threads, and the last of them tidies up.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import queue
 import threading
@@ -16,6 +15,9 @@ import weakref
 from collections import deque
 from time import perf_counter
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+
+from shardkit.errors import ShardkitError
+from shardkit.process import check_not_exiting, end_at_exit, renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -80,7 +82,6 @@ class OrderedWork(Generic[R]):
         self._left: float | None = None
         self._ready: deque[R] = deque()
         weakref.finalize(self, self._core.abandon).atexit = False
-        atexit.register(self._core.close)
 
     def __iter__(self) -> Self:
         return self
@@ -144,7 +145,15 @@ class _Core(Generic[R]):
         self._making = False
         self._exhausted = False
         self._make_error: BaseException | None = None
-        self._closed = False
+        self._closed = self._is_of_parent = False
+        end_at_exit(self)
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """End here: the threads, and the files they read, are those of the process that this one was forked from."""
+        self._closed = self._is_of_parent = True
+        self._lock = threading.Lock()
+        self._threads, self._num_running = [], 0
 
     def next_job(self) -> Job[R]:
         """Wait for the next job to be done.
@@ -156,6 +165,8 @@ class _Core(Generic[R]):
             with self._lock:
                 done = self._done_job()
                 missing = 0 if self._exhausted and not self._in_work else self._max_threads - self._num_running
+                if missing:
+                    check_not_exiting()
                 self._num_running += missing
                 self._consumer_waits = done is None
                 self._wake_workers()
@@ -169,7 +180,13 @@ class _Core(Generic[R]):
                 return done.job
 
     def _done_job(self) -> _InWork[R] | None:
+        if self._is_of_parent:
+            raise ShardkitError(
+                "the process was forked while this was iterated over, and has none of its threads",
+                advice="Iterate anew in the forked process",
+            )
         if self._closed:
+            check_not_exiting()
             raise StopIteration
         if self._in_work and self._in_work[0].num_left == 0:
             return self._in_work.popleft()
@@ -232,10 +249,9 @@ class _Core(Generic[R]):
             self._drop_work()
 
     def _drop_work(self) -> None:
-        if self._closed and self._num_running == 0:
+        if self._closed and self._num_running == 0 and not self._is_of_parent:
             self._in_work.clear()
             self._jobs.close()
-            atexit.unregister(self.close)
 
     def _make(self) -> None:
         made: _InWork[R] | None = None
@@ -279,10 +295,10 @@ class _Core(Generic[R]):
         self._on_abandon()
         for _ in range(self._max_threads):
             self._wake_worker.put(None)
-        # As long as a thread runs, the end of the interpreter waits for it: one that is stopped by force within a
-        # library that is not Python's takes the process with it.
-        if self._num_running == 0:
-            atexit.unregister(self.close)
+
+    def end_for_good(self) -> None:
+        """As `close`, before Python ends."""
+        self.close()
 
     def close(self) -> None:
         """Stop the threads and wait for them."""

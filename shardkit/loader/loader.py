@@ -20,7 +20,7 @@ from shardkit.loader.skips import Skips
 from shardkit.loader.state import Position, make_state, read_state
 from shardkit.loader.tables import TableCache
 from shardkit.manifest import open_dataset
-from shardkit.storage import StoreOptions
+from shardkit.storage import StoreOptions, check_environment, without_secrets
 
 if TYPE_CHECKING:
     import os
@@ -372,13 +372,9 @@ class Loader:
         return found
 
     def __reduce__(self) -> Any:
-        if self._made_with[2].get("storage_options"):
-            raise ConfigError(
-                "a loader with storage options cannot be pickled, since they may hold credentials",
-                setting="storage_options",
-                advice="Give credentials by environment variables, or make the loader in the process that uses it",
-            )
-        return self._as_parts()
+        make, (url, split, options), positions = self._as_parts()
+        storage_options, left_out = without_secrets(url, self._storage)
+        return make, (url, split, {**options, "storage_options": storage_options}, left_out), positions
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Loader:
         # Within a process the settings can be shared as they are, credentials and functions included.
@@ -403,6 +399,7 @@ class Loader:
         )
 
 
-def _make(url: str | os.PathLike[str], split: str, options: LoaderOptions) -> Loader:
+def _make(url: str | os.PathLike[str], split: str, options: LoaderOptions, left_out: tuple[str, ...] = ()) -> Loader:
     """Make a loader from its pickled arguments."""
+    check_environment(url, left_out)
     return Loader(url, split, **options)

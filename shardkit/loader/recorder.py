@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shardkit.process import renew_after_fork
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -68,8 +70,13 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self.pictures: deque[bytes] = deque(maxlen=_KEPT_PICTURES)
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget all figures, with the lock made anew."""
+        self._lock = threading.Lock()
         self.reset()
 
     def reset(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shardkit.errors import ShardkitWarning
+from shardkit.process import renew_after_fork
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +46,11 @@ class RoundingCheck:
         self._advice = advice
         self._looked = 0
         self._warned = False
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew."""
         self._lock = threading.Lock()
 
     def look(self, given: NDArray[Any], found: NDArray[Any], word: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from shardkit.process import renew_after_fork
+
 if TYPE_CHECKING:
     from shardkit.errors import ShardkitError
 
@@ -23,8 +25,13 @@ class Skips:
 
     def __init__(self, most: int | None) -> None:
         self._most = most
-        self._lock = threading.Lock()
         self.found: dict[tuple[int, int], str] = {}
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew; what was found stays."""
+        self._lock = threading.Lock()
 
     def add(self, place: tuple[int, int], error: ShardkitError) -> None:
         """Count one bad sample.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shardkit.process import renew_after_fork
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
@@ -36,12 +38,17 @@ class TableCache:
     def __init__(self, dataset: DataSet, split: Split) -> None:
         self._dataset = dataset
         self._split = split
+        self._max_keyed_bytes = _MAX_REMOTE_KEY_BYTES if dataset.is_remote else 0
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget all tables."""
         self._numbers: OrderedDict[int, NDArray[np.int64]] = OrderedDict()
         self._num_bytes = 0
         self._blocks: dict[int, NDArray[np.uint64]] = {}
         self._keyed: OrderedDict[int, SampleTable] = OrderedDict()
         self._keyed_bytes = 0
-        self._max_keyed_bytes = _MAX_REMOTE_KEY_BYTES if dataset.is_remote else 0
         self._lock = threading.Lock()
 
     def numbers(self, shard: int) -> NDArray[np.int64]:

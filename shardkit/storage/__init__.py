@@ -7,6 +7,7 @@ from shardkit.storage.base import FetchesAhead, HasPaths, LockPurpose, Store, Wr
 from shardkit.storage.braces import expand_braces
 from shardkit.storage.copies import local_copy
 from shardkit.storage.local import LocalStore
+from shardkit.storage.portable import check_environment, without_secrets
 from shardkit.storage.urls import Place, StoreKeywords, StoreOptions, check_local, open_store
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "StoreKeywords",
     "StoreOptions",
     "Writer",
+    "check_environment",
     "check_local",
     "expand_braces",
     "local_copy",
     "open_store",
+    "without_secrets",
 ]

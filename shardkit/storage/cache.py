@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from shardkit.errors import ConfigError, ShardkitError, ShardkitWarning, StorageError
 from shardkit.files import read_regular
+from shardkit.process import renew_after_fork
 from shardkit.storage.cache_entry import Entry, file_bytes
 from shardkit.units import parse_bytes
 
@@ -77,19 +78,24 @@ class Cache:
 
     def __init__(self, folder: str | os.PathLike[str], limit: str | int, fingerprint: str) -> None:
         self._in_use = -1
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._folder = Path(folder)
         self._limit = parse_bytes(limit, setting="cache_limit") if isinstance(limit, str) else limit
         self._mine = self._folder / fingerprint
         self._refused: set[str] = set()
-        self._lock = threading.Lock()
         self._off = False
+        self.renew()
+        renew_after_fork(self)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_folder(self._folder)
             self._begin_to_use()
         except OSError as exc:
             self.give_up(exc)
+
+    def renew(self) -> None:
+        """Close all files: a process and its fork would share the locks on them."""
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._lock = threading.Lock()
 
     def _begin_to_use(self) -> None:
         """Keep others from deleting the data set's objects as long as this process lives."""

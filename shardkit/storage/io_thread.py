@@ -1,47 +1,45 @@
-"""One thread with an event loop, for all requests of a store: many in flight, and any of them can be called off.
+"""One thread with an event loop for all requests of this process: many at once, and any of them can be cancelled.
 
-The thread is started when there is something to do and ends when there was nothing for a while, so that a store that
-is left lying about keeps neither thread nor connection.
+Each store has a scope of its own in it. The connections of a scope are closed when it was idle for a while, or sooner
+where many scopes are idle, and the thread ends with the last scope: stores that nobody uses keep neither threads nor
+descriptors.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
-import os
 import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from shardkit.errors import ShardkitError
+from shardkit.process import check_not_exiting, end_at_exit, renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
-    from concurrent.futures import Future
 
-__all__ = ["IoThread"]
+__all__ = ["IoScope"]
 
 # Longer than most training steps: a thread that ends between two requests takes its connections with it, and the memory
 # of what it has fetched stays with the heap of the C library that was its own: up to 600 MB more were seen.
 _IDLE_S = 15.0
+# Each keeps a connection or more, and a process may have a thousand open files.
+_MOST_IDLE = 32
 T = TypeVar("T")
 
 
-class IoThread:
-    """Runs coroutines for threads that have no loop. Safe to use from several threads, and after a fork.
+class IoScope:
+    """Runs the coroutines of one store for threads that have no loop. Safe to use from several threads and in forks.
 
     Args:
-        on_end: Awaited in the loop before it ends: closes connections.
+        on_end: Awaited in the loop when the scope ends: closes connections.
     """
 
     def __init__(self, on_end: Callable[[], Awaitable[None]]) -> None:
-        self._on_end = on_end
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._num_running = self._num_started = 0
+        self.on_end = on_end
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a coroutine.
@@ -50,30 +48,24 @@ class IoThread:
             work: The coroutine.
 
         Returns:
-            What will hold its result; cancelling it calls the work off.
+            What will hold its result; cancelling it cancels the coroutine.
+
+        Raises:
+            ShardkitError: Python is exiting.
         """
-        if os.getpid() != self._pid:
-            self._begin()  # threads do not survive a fork
-        with self._lock:
-            if self._loop is None:
-                self._start()
-            loop = self._loop
-            assert loop is not None
-            self._num_running += 1
-            self._num_started += 1
-            future = asyncio.run_coroutine_threadsafe(work, loop)
-        # Not a coroutine around this one, which would never begin if it was called off at once.
-        future.add_done_callback(lambda _: self._soon(loop, self._one_has_ended))
-        return future
+        return _IO.submit(self, work)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end; Ctrl-C meanwhile calls it off.
+        """Run a coroutine to its end; Ctrl-C meanwhile cancels it.
 
         Args:
             work: The coroutine.
 
         Returns:
             Its result.
+
+        Raises:
+            ShardkitError: Python is exiting.
         """
         future = self.submit(work)
         try:
@@ -84,58 +76,165 @@ class IoThread:
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Call a function in the loop, if there is one. Takes no lock, so that it may be called from anywhere."""
-        self._soon(self._loop, function)
-
-    @staticmethod
-    def _soon(loop: asyncio.AbstractEventLoop | None, function: Callable[[], object]) -> None:
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # it has just ended
-                loop.call_soon_threadsafe(function)
+        _soon(_IO.loop, function)
 
     def close(self) -> None:
-        """Call off what is running and end the thread. Submitting again starts another."""
+        """Cancel what is running and close connections. Submitting again begins anew."""
+        _IO.close(self)
+
+
+@dataclass(eq=False, slots=True)
+class _Activity:
+    """What a scope does in the loop, from its first request until it ends."""
+
+    num_running: int = 0
+    num_started: int = 0
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+
+class _IoThread:
+    """The thread, while anything needs it."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Forget what another process does."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._activities: dict[IoScope, _Activity] = {}
+        self._idle: dict[IoScope, _Activity] = {}  # those of them that wait to end, the first one for longest
+        self._num_ending = 0
+
+    def submit(self, scope: IoScope, work: Coroutine[Any, Any, T]) -> Future[T]:
+        future: Future[T] = Future()
         with self._lock:
-            # From here on whoever submits starts another loop.
-            loop, thread, self._loop = self._loop, self._thread, None
-        if loop is not None and thread is not None and os.getpid() == self._pid:
-            self._soon(loop, loop.stop)
+            try:
+                check_not_exiting()
+            except ShardkitError:
+                work.close()
+                raise
+            loop = self._start() if self.loop is None else self.loop
+            activity = self._activities.setdefault(scope, _Activity())
+            self._idle.pop(scope, None)
+            activity.num_running += 1
+            activity.num_started += 1
+            loop.call_soon_threadsafe(self._begin, scope, activity, work, future)
+        return future
+
+    def close(self, *scopes: IoScope) -> None:
+        ended = []
+        with self._lock:
+            loop, thread = self.loop, self._thread
+            if loop is None or thread is None:
+                return
+            for scope in scopes:
+                self._idle.pop(scope, None)
+                if (activity := self._activities.pop(scope, None)) is not None:
+                    self._num_ending += 1
+                    ended.append(threading.Event())
+                    loop.call_soon_threadsafe(self._end, scope, activity, ended[-1])
+        for event in ended:
+            event.wait()
+        if ended and self.loop is not loop:
             thread.join()
 
-    def _one_has_ended(self) -> None:
+    def end_for_good(self) -> None:
+        with self._lock:
+            scopes = list(self._activities)
+        self.close(*scopes)
+
+    # All below runs in the loop.
+
+    def _begin(self, scope: IoScope, activity: _Activity, work: Coroutine[Any, Any, T], future: Future[T]) -> None:
         loop = asyncio.get_running_loop()
-        with self._lock:
-            if self._loop is not loop:
-                return  # it is being closed
-            self._num_running -= 1
-            if self._num_running == 0:
-                loop.call_later(_IDLE_S, self._end_if_idle, self._num_started)
+        task = loop.create_task(work)
+        activity.tasks.add(task)
+        task.add_done_callback(partial(self._one_has_ended, scope, activity, future))
+        future.add_done_callback(lambda future: _soon(loop, task.cancel) if future.cancelled() else None)
 
-    def _end_if_idle(self, num_started: int) -> None:
-        """End, unless anything was started since."""
+    def _one_has_ended(self, scope: IoScope, activity: _Activity, future: Future[T], task: asyncio.Task[T]) -> None:
+        _hand_over(task, future)
+        activity.tasks.discard(task)
+        too_many = None
         with self._lock:
-            if self._num_started == num_started and self._loop is asyncio.get_running_loop():
-                self._loop = None
+            activity.num_running -= 1
+            if activity.num_running or self._activities.get(scope) is not activity:
+                return
+            self._idle[scope] = activity
+            if len(self._idle) > _MOST_IDLE:
+                too_many = next(iter(self._idle.items()))
+        asyncio.get_running_loop().call_later(_IDLE_S, self._end_if_idle, scope, activity, activity.num_started)
+        if too_many is not None:
+            self._end_if_idle(*too_many, too_many[1].num_started)
+
+    def _end_if_idle(self, scope: IoScope, activity: _Activity, num_started: int) -> None:
+        """End a scope, unless anything was started in it since."""
+        with self._lock:
+            if self._idle.get(scope) is not activity or activity.num_started != num_started:
+                return
+            del self._idle[scope], self._activities[scope]
+            self._num_ending += 1
+        self._end(scope, activity)
+
+    def _end(self, scope: IoScope, activity: _Activity, ended: threading.Event | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(_ended(scope, activity))
+        task.add_done_callback(lambda _: self._has_ended(ended))
+
+    def _has_ended(self, ended: threading.Event | None) -> None:
+        with self._lock:
+            self._num_ending -= 1
+            if not self._num_ending and not self._activities:
+                self.loop = None
                 asyncio.get_running_loop().stop()
+        if ended is not None:
+            ended.set()
 
-    def _start(self) -> None:
-        loop = self._loop = asyncio.new_event_loop()
-        self._num_running = 0
-        self._thread = threading.Thread(target=self._work, args=(loop,), name="shardkit-io", daemon=True)
+    def _start(self) -> asyncio.AbstractEventLoop:
+        loop = self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=_work, args=(loop,), name="shardkit-io", daemon=True)
         self._thread.start()
-        # A thread that is stopped by force inside a library that is not Python's takes the process with it.
-        atexit.register(self.close)
+        end_at_exit(self)
+        return loop
 
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_forever()
-            tasks = asyncio.all_tasks(loop)
-            for task in tasks:  # where it was closed
-                task.cancel()
-            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-            loop.run_until_complete(self._on_end())
-            loop.run_until_complete(loop.shutdown_default_executor())
-        finally:
-            loop.close()
-            if self._thread is threading.current_thread():
-                atexit.unregister(self.close)
+
+_IO = _IoThread()
+
+
+def _work(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        loop.close()
+
+
+async def _ended(scope: IoScope, activity: _Activity) -> None:
+    for task in activity.tasks:
+        task.cancel()
+    await asyncio.gather(*activity.tasks, return_exceptions=True)
+    await scope.on_end()
+
+
+def _hand_over(task: asyncio.Task[T], future: Future[T]) -> None:
+    """Give a future what a task has come to."""
+    exception = None
+    if task.cancelled():
+        future.cancel()
+    else:
+        exception = task.exception()
+    if not future.set_running_or_notify_cancel():
+        return
+    if exception is None:
+        future.set_result(task.result())
+    else:
+        future.set_exception(exception)
+
+
+def _soon(loop: asyncio.AbstractEventLoop | None, function: Callable[[], object]) -> None:
+    if loop is not None:
+        with contextlib.suppress(RuntimeError):  # it has just ended
+            loop.call_soon_threadsafe(function)

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from shardkit.errors import ConfigError, StorageError
 from shardkit.storage.attempts import FailedError, MissingError, attempted
 from shardkit.storage.base import LockPurpose
-from shardkit.storage.io_thread import IoThread
+from shardkit.storage.io_thread import IoScope
 from shardkit.storage.object_lock import LOCK_NAME, ObjectLock
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RemoteStore:
         self.read_only = read_only
         self._client = client
         self._policy = policy
-        self._io = IoThread(client.close)
+        self._io = IoScope(client.close)
         # Of each loop, since one after the other may run in the thread.
         self._reads: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 

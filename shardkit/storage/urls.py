@@ -26,7 +26,14 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 # What becomes of a URL that was taken for a path, or mistyped.
 _ONE_SLASH = re.compile(r"(s3|gs|az|https?):/", re.IGNORECASE)
 _CLOUD = frozenset({"s3", "gs", "az"})
-_NO_SECRETS = frozenset({"allow_http", "endpoint", "region", "bucket", "account_name", "use_emulator", "use_ssl"})
+_SERVICE = re.compile(r"^(aws|google|azure_storage|azure)_", re.IGNORECASE)
+_NO_SECRETS = frozenset(
+    {
+        *("allow_http", "endpoint", "endpoint_url", "region", "default_region", "bucket", "bucket_name"),
+        *("account_name", "container_name", "use_emulator", "use_ssl", "skip_signature", "unsigned_payload"),
+        *("virtual_hosted_style_request", "allow_invalid_certificates", "proxy_excludes"),
+    }
+)
 
 
 class StoreKeywords(TypedDict, total=False):
@@ -79,7 +86,12 @@ class StoreOptions:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be shown."""
-        return tuple(value for name, value in self.storage_options.items() if name.lower() not in _NO_SECRETS)
+        return tuple(self.storage_options[name] for name in self.secret_names)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The names of the storage options that may be secrets."""
+        return tuple(name for name, value in self.storage_options.items() if not _is_open(name, value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +145,11 @@ def open_store(url: str | os.PathLike[str], options: StoreOptions | None = None)
     if scheme == "file":
         return _local(parts, text)
     return _remote(text, parts, options or StoreOptions())
+
+
+def _is_open(name: str, value: str) -> bool:
+    """Whether everybody may see a storage option."""
+    return _SERVICE.sub("", name).lower() in _NO_SECRETS and redacted_value(value) == value
 
 
 def check_local(path: str | os.PathLike[str], setting: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Self
 
+from shardkit.process import renew_after_fork
+
 if TYPE_CHECKING:
     from shardkit.loader import Loader
     from shardkit.loader.engine import OrderedWork
@@ -27,6 +29,11 @@ class BatchPass:
         self._loader = loader
         self._position = start
         self._left = count
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Read the next batch again from where it is."""
         self._batches: OrderedWork[Batch] | None = None
         self._lock = threading.Lock()
 

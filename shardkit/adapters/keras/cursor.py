@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from shardkit.process import renew_after_fork
+
 if TYPE_CHECKING:
     from shardkit.loader import Loader
     from shardkit.loader.engine import OrderedWork
@@ -26,6 +28,11 @@ class BatchCursor:
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Begin anew, at whatever is asked for next."""
         self._lock = threading.Lock()
         self._batches: OrderedWork[Batch] | None = None
         self._next: Position | None = None  # of the open sequence

@@ -18,6 +18,7 @@ from keras.src.trainers.data_adapters import data_adapter_utils
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from shardkit.errors import ConfigError
+from shardkit.process import renew_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,11 @@ class _Streams:
 
     def __init__(self) -> None:
         self._streams: weakref.WeakSet[KerasStream] = weakref.WeakSet()
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew."""
         self._lock = threading.Lock()
 
     def add(self, stream: KerasStream) -> None:

@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from shardkit.storage import io_thread
-from shardkit.storage.io_thread import IoThread
+from shardkit.storage.io_thread import IoScope
 
 
 def io_threads():
@@ -31,7 +31,7 @@ def thread(ended):
     deadline = time.monotonic() + 60
     while io_threads() and time.monotonic() < deadline:
         time.sleep(0.1)
-    thread = IoThread(on_end)
+    thread = IoScope(on_end)
     yield thread
     thread.close()
     assert not io_threads()
@@ -150,9 +150,59 @@ def test_what_is_called_off_before_it_begins_is_counted_too(thread, monkeypatch)
     assert not io_threads()
 
 
+def test_all_scopes_share_one_thread_that_ends_with_the_last(ended, thread):
+    async def on_end():
+        ended.append("other")
+
+    others = [IoScope(on_end) for _ in range(20)]
+    assert [scope.run(answer(number)) for number, scope in enumerate([*others, thread])] == list(range(21))
+    assert len(io_threads()) == 1
+    for scope in others:
+        scope.close()
+    assert ended == ["other"] * 20
+    assert len(io_threads()) == 1
+    assert thread.run(answer(1)) == 1
+
+
+def test_closing_a_scope_leaves_the_others_alone(thread):
+    async def on_end():
+        pass
+
+    other = IoScope(on_end)
+    mine, others = thread.submit(answer(1, 3600)), other.submit(answer(2, 0.3))
+    thread.close()
+    assert mine.cancelled()
+    assert others.result(20) == 2
+    other.close()
+
+
+def test_of_many_idle_scopes_the_oldest_ends(thread, ended, monkeypatch):
+    monkeypatch.setattr(io_thread, "_MOST_IDLE", 3)
+    done = []
+
+    def scope(number):
+        async def on_end():
+            done.append(number)
+
+        return IoScope(on_end)
+
+    scopes = [scope(number) for number in range(6)]
+    for each in scopes:
+        each.run(answer(0))
+    thread.run(answer(0))
+    until = time.monotonic() + 10
+    while len(done) < 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert done[:3] == [0, 1, 2]
+    # One that has ended begins anew.
+    assert scopes[0].run(answer(5)) == 5
+    for each in scopes:
+        each.close()
+
+
 FORKS = """
 import os
-from shardkit.storage.io_thread import IoThread
+from shardkit.storage.io_thread import IoScope
 
 async def nothing():
     pass
@@ -160,7 +210,7 @@ async def nothing():
 async def answer(value):
     return value
 
-thread = IoThread(nothing)
+thread = IoScope(nothing)
 assert thread.run(answer(1)) == 1
 child = os.fork()
 if child == 0:
@@ -173,3 +223,34 @@ assert thread.run(answer(2)) == 2
 def test_a_forked_process_has_a_thread_of_its_own():
     # In a process of its own: libraries that other tests have loaded do not like to be forked.
     subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=60)
+
+
+EXITS = """
+import atexit
+
+@atexit.register
+def late():
+    try:
+        scope.run(answer(1))
+    except ShardkitError as exc:
+        print(exc.what, flush=True)
+
+from shardkit.errors import ShardkitError
+from shardkit.storage.io_thread import IoScope
+
+async def nothing():
+    print("closed", flush=True)
+
+async def answer(value):
+    return value
+
+scope = IoScope(nothing)
+scope.run(answer(1))
+"""
+
+
+def test_when_python_exits_connections_are_closed_and_nothing_begins_anymore():
+    # Functions that were registered first run last.
+    found = subprocess.run([sys.executable, "-c", EXITS], check=True, timeout=60, capture_output=True, text=True)
+    assert found.stdout.splitlines() == ["closed", "Python is exiting: nothing more is loaded or written"]
+    assert not found.stderr
