@@ -14,6 +14,7 @@ from shardkit.errors import ConfigError
 from shardkit.redact import redacted, redacted_value
 from shardkit.storage.attempts import FailedError, MissingError, TakenError, TemporaryError
 from shardkit.storage.client import Client, Reply
+from shardkit.storage.guard import NOWHERE, Guard, host_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,6 +36,7 @@ _ENDPOINT = re.compile(r"(?!.*use_).*endpoint(_url)?|proxy_url", re.IGNORECASE)
 _ENDPOINT_VARIABLES = {"s3": ("AWS_ENDPOINT", "AWS_ENDPOINT_URL"), "az": ("AZURE_STORAGE_ENDPOINT",), "gs": ()}
 _FOR_GOOD = ("certificate", "UnknownIssuer", "builder error", "InvalidUri")
 _CREDENTIALS = "Give them as storage_options or in the environment; skip_signature=true is for public buckets"
+_REDIRECTED = "Name the endpoint that it leads to, if that is meant"
 _ALLOW_HTTP = "Name an https endpoint, or say allow_http=true among the storage options if that is meant"
 
 
@@ -70,6 +72,7 @@ class CloudClient(Client):
     def __init__(self, url: str, options: Mapping[str, str], policy: RetryPolicy, secrets: tuple[str, ...]) -> None:
         self._secrets = secrets
         _check_endpoints(url.partition(":")[0].lower(), options, secrets)
+        self._guard = Guard.around(url.partition(":")[0].lower(), options)
         self._calls: weakref.WeakSet[asyncio.Future[Any]] = weakref.WeakSet()
         # Requests are tried again one by one, with the time each takes in view. Only the parts of an upload have to be
         # tried again from within, each in the time that so many bytes may take. The client counts what is sent as
@@ -84,7 +87,7 @@ class CloudClient(Client):
         from obstore.store import from_url
 
         config = dict(options)
-        client: dict[str, Any] = dict(limits)
+        client: dict[str, Any] = {**limits, **self._guard.client_options}
         # The variable is one of obstore's own, which options of the client hide from it.
         if config.pop("allow_http", os.environ.get("AWS_ALLOW_HTTP", "false")).lower() in ("1", "true", "yes"):
             client["allow_http"] = True
@@ -185,6 +188,8 @@ class CloudClient(Client):
             FailedError: It fails.
         """
         _Runtime.check()
+        if self._guard.relay is not None:
+            await self._guard.relay.start()
         try:
             call = function(*arguments, **options)
             self._calls.add(call)
@@ -207,6 +212,8 @@ class CloudClient(Client):
         while self._calls and monotonic() < patient_until:
             await asyncio.sleep(0.001)
             MemoryStore()  # lets go of what its threads could not, not having the lock
+        if self._guard.relay is not None:
+            await self._guard.relay.close()
 
     def _fail(self, exc: Exception) -> NoReturn:
         """Say which of our failures one of obstore's is, without what must not be shown."""
@@ -223,6 +230,10 @@ class CloudClient(Client):
             raise FailedError("no credentials were found", _CREDENTIALS) from None
         if "builder error" in said and " http://" in said:
             raise FailedError("the endpoint is plain http, where anybody may listen", _ALLOW_HTTP) from None
+        other = self._guard.relay.take_refused() if self._guard.relay is not None else None
+        if other is not None or f"{NOWHERE}," in said:
+            where = redacted(other or "another server", self._secrets, most=_MOST_SHOWN)
+            raise FailedError(f"the server leads to {where}, where credentials must not go", _REDIRECTED) from None
         status = _STATUS.search(said)
         if status is not None:
             _refuse(int(status[1]), _CODE.search(said))
@@ -241,7 +252,7 @@ def _check_endpoints(scheme: str, options: Mapping[str, str], secrets: tuple[str
     given = {name: value for name, value in options.items() if _ENDPOINT.fullmatch(name)}
     given |= {name: os.environ[name] for name in _ENDPOINT_VARIABLES[scheme] if os.environ.get(name)}
     for name, value in given.items():
-        if not value.lower().startswith(("http://", "https://")):
+        if not value.lower().startswith(("http://", "https://")) or host_of(value) is None:
             raise ConfigError(
                 "an endpoint or a proxy begins with http:// or https://",
                 setting=name,
@@ -256,6 +267,8 @@ def _refuse(status: int, code: re.Match[str] | None) -> NoReturn:
         raise FailedError(f"access is refused: {what}", "Check the credentials and what they allow") from None
     if status == 416:
         raise _NoSuchRangeError(what) from None
+    if 300 <= status < 400:
+        raise FailedError(f"the server leads elsewhere ({what})", _REDIRECTED) from None
     if 400 <= status < 500 and status not in (408, 429):
         raise FailedError(what) from None
     raise TemporaryError(what) from None
