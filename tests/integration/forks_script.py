@@ -114,7 +114,10 @@ def while_iterating(loader, count, expected):
                 assert len(batch.keys) == len(batch)
                 if over.is_set():
                     break
-            loader._pipeline.tables.renew()  # so that keys are looked up in files again and again
+            tables = loader._pipeline.tables
+            with tables._lock:  # so that keys are looked up in files again and again
+                tables._keyed.clear()
+                tables._keyed_bytes = 0
             epoch += 1
 
     threads = [threading.Thread(target=iterate, daemon=True) for _ in range(2)]
