@@ -10,7 +10,6 @@ import numpy as np
 
 from shardkit.codecs.header import EXTENSIONS, sniff
 from shardkit.codecs.label import encode_class
-from shardkit.errors import FormatError
 from shardkit.sample import Batch, Sample
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from shardkit.loader.config import LabelMode
     from shardkit.loader.decoding import DecodeWork
     from shardkit.loader.rows import Rows
+    from shardkit.loader.spare import Spares
 
 __all__ = ["BatchJob", "LabelForm", "encoded_samples", "labels_as"]
 
@@ -69,6 +69,7 @@ class BatchJob:
         form: What labels and weights it has.
         work: Brings its pictures in.
         keys: Looks up the samples' keys.
+        spares: Finds a sample where all are bad.
     """
 
     epoch: int
@@ -77,6 +78,7 @@ class BatchJob:
     form: LabelForm
     work: DecodeWork
     keys: Callable[[], list[str]]
+    spares: Spares
 
     @property
     def num_parts(self) -> int:
@@ -90,8 +92,10 @@ class BatchJob:
     def finish(self) -> list[Batch]:
         """The batch."""
         images, bad, count = self.work.images, self.work.bad, len(self.rows)
+        # What rows are taken from that no sample of the batch can fill: a sample of another one, or nothing.
+        label, key = self.spares.bring(self.step, images[:1]) if count and len(bad) == count else (0, "")
         sources = self._fill() if bad or count < len(images) else None
-        labels = self.rows.label.copy() if sources is None else np.append(self.rows.label, 0)[sources]
+        labels = self.rows.label.copy() if sources is None else np.append(self.rows.label, label)[sources]
         arrays: dict[str, NDArray[Any]] = {"image": images}
         if self.form.mode is not None:
             arrays["label"] = labels_as(labels, self.form.mode, self.form.num_classes)
@@ -104,7 +108,7 @@ class BatchJob:
             labels=labels,
             epoch=self.epoch,
             step=self.step,
-            keys=self.keys if sources is None else partial(_keys_of, self.keys, sources[:count]),
+            keys=self.keys if sources is None else partial(_keys_of, self.keys, key, sources[:count]),
             num_padding=len(images) - count,
             replaced=tuple(sorted(bad)),
         )
@@ -113,18 +117,20 @@ class BatchJob:
     def _fill(self) -> NDArray[np.int64]:
         """Give bad samples' places and padding to good samples of this batch, in turn.
 
-        The result is ``(num_rows,)`` int64: where each row was taken from, -1 where an empty share gets zeros.
+        The result is ``(num_rows,)`` int64: where each row was taken from, -1 where an empty share gets zeros, or
+        where all are bad and get what the first one was given.
         """
         images, count = self.work.images, len(self.rows)
         sources = np.arange(len(images))
         bad = set(self.work.bad)
         good = [place for place in range(count) if place not in bad]
-        if count and not good:
-            raise FormatError(f"no sample of step {self.step} of epoch {self.epoch} can be read")
+        nothing = b"" if images.dtype == object else 0
         for number, place in enumerate([*sorted(bad), *range(count, len(images))]):
             sources[place] = good[number % len(good)] if good else -1
-            nothing = b"" if images.dtype == object else 0
-            images[place] = images[sources[place]] if good else nothing
+            if good:
+                images[place] = images[sources[place]]
+            else:
+                images[place] = images[0] if count else nothing
         return sources
 
 
@@ -147,7 +153,7 @@ def encoded_samples(batches: Iterable[Batch], *, is_raw: bool) -> Iterator[Sampl
             yield Sample(key=key, fields={extension: image, "cls": encode_class(int(label))})
 
 
-def _keys_of(keys: Callable[[], list[str]], sources: NDArray[np.int64]) -> list[str]:
+def _keys_of(keys: Callable[[], list[str]], spare: str, sources: NDArray[np.int64]) -> list[str]:
     """The keys of the samples that the rows were taken from; looking them up reads a table, so it is done once."""
-    found = keys()
+    found = [*keys(), spare]
     return [found[source] for source in sources.tolist()]

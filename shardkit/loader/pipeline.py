@@ -18,6 +18,7 @@ from shardkit.loader.engine import OrderedWork
 from shardkit.loader.gather import GatherJob, PixelArena
 from shardkit.loader.read import LocalReader
 from shardkit.loader.rows import RowArena
+from shardkit.loader.spare import Spares
 from shardkit.loader.stats import make_stats
 from shardkit.loader.tables import KeyLookup
 from shardkit.machine import usable_cores
@@ -190,6 +191,7 @@ class Pipeline:
         buffers = BufferPool(self._batches_alive)
         started = perf_counter()
         early: list[Rows] | None = None
+        spares = Spares(epoch=epoch, share=share, split=self.split, tables=self.tables, how=how)
         steps_of_rank = islice(epoch.batches(share, start), None if stop is None else stop - start)
         for steps in self._grouped(self._announced(steps_of_rank, share, how.reader)):
             rows = arena.locate(np.concatenate([samples for _, samples in steps]), on_piece)
@@ -199,7 +201,11 @@ class Pipeline:
                 images = self._images(buffers, share.length(self.order, step))
                 mine = rows[first : first + len(samples)]
                 work = DecodeWork(how, mine, samples, images, keys)
-                batches.append(BatchJob(epoch=epoch.epoch, step=step, rows=mine, form=self.form, work=work, keys=keys))
+                batches.append(
+                    BatchJob(
+                        epoch=epoch.epoch, step=step, rows=mine, form=self.form, work=work, keys=keys, spares=spares
+                    )
+                )
                 first += len(samples)
             job: BatchJob | GatherJob = batches[0]
             if pixels is None:

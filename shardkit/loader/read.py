@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from shardkit.errors import FormatError, StorageError
+from shardkit.errors import FormatError, ShardkitError, StorageError
 from shardkit.files import open_regular, pread_all
 
 if TYPE_CHECKING:
@@ -149,8 +149,10 @@ class LocalReader(Reader):
         Args:
             piece: The samples.
         """
-        # Best effort: without it the bytes are read all the same, only later.
-        self._shard(piece.shard).advise(piece.first_byte, piece.num_bytes)
+        # Best effort: without it the bytes are read all the same, only later. What is wrong with a shard is an error of
+        # each sample that is read from it, which may be left out.
+        with contextlib.suppress(ShardkitError):
+            self._shard(piece.shard).advise(piece.first_byte, piece.num_bytes)
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """As `Reader.read`."""

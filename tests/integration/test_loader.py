@@ -4,16 +4,19 @@ import gc
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pictures import make_dataset, numbers_in
 
 import shardkit
+from shardkit.manifest import open_dataset
 
 SIZE = (16, 16)
 
@@ -469,6 +472,38 @@ def test_a_bad_sample_can_be_skipped_and_is_counted(dataset, tmp_path):
     assert len(skipping.skipped) == 1, "the same bad sample counts once"
     assert key not in [sample.key for sample in skipping.samples()]
     assert len(list(skipping.samples())) == 79
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: os.truncate(path, 5000)])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_all_samples_of_a_cut_or_missing_shard_can_be_skipped(dataset, tmp_path, change, shuffle):
+    copied = shutil.copytree(dataset, tmp_path / "copy")
+    change(sorted(copied.glob("*.tar"))[1])
+    whole, skipping = load(dataset, shuffle=shuffle), load(copied, shuffle=shuffle, on_error="skip")
+    found = {key for batch in skipping.batches() for key in batch.keys}
+    lost = set(whole.keys()) - found
+    in_shard = int(open_dataset(dataset).shards.num_samples[1])
+    assert 0 < len(lost) <= in_shard
+    assert len(skipping.skipped) == len(lost)
+    assert all("train-000001.tar" in line for line in skipping.skipped)
+    # Rows that were given to others have the image, key and label of those, wherever the iteration begins.
+    for batch in skipping.batches():
+        assert [int(key[-5:]) for key in batch.keys] == numbers_in(batch.arrays["image"])
+        assert batch.labels.tolist() == [int(key[-5:]) % 3 for key in batch.keys]
+        again = skipping.batch(0, batch.step)
+        assert np.array_equal(again.arrays["image"], batch.arrays["image"])
+        assert again.keys == batch.keys
+
+
+def test_where_nothing_can_be_read_skipping_ends_with_an_error(dataset, tmp_path):
+    copied = shutil.copytree(dataset, tmp_path / "copy")
+    for shard in copied.glob("*.tar"):
+        os.truncate(shard, 100)
+    with pytest.raises(shardkit.FormatError, match="no sample of the epoch can be read"):
+        seen(load(copied, on_error="skip"))
+    with pytest.raises(shardkit.FormatError, match="instead of") as caught:
+        seen(load(copied, on_error="skip", max_skipped=20))
+    assert "21 bad samples" in caught.value.__notes__[0]
 
 
 def test_a_shard_cut_or_flipped_is_an_error_or_the_same_data(tmp_path):
