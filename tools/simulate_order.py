@@ -10,6 +10,7 @@ random places of random epochs, a thousand ranks, and going on late in an epoch.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from shardkit.loader.config import OrderConfig
 from shardkit.loader.order import EpochOrder, OrderNumbers, Share
 from shardkit.manifest import open_dataset
 from shardkit.manifest.manifest import FieldInfo, Manifest, SplitInfo
-from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardTable
+from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardRow, ShardTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from shardkit.manifest import Split
 
 MEAN_SAMPLE_BYTES = 110_000
+MEAN_ROW_BYTES = 150
 RANKS = 1024
 RANKS_BATCH = 8192
 # 256 MB for each of 1,024 ranks, as one rank has by default.
@@ -55,15 +57,21 @@ def write_dataset(folder: Path, num_shards: int, num_samples: int) -> None:
     counts[: abs(num_samples - counts.sum())] += np.sign(num_samples - counts.sum())
     sizes = counts * rng.integers(MEAN_SAMPLE_BYTES * 9 // 10, MEAN_SAMPLE_BYTES * 11 // 10, num_shards)
     names = [f"train-{number:07d}.tar" for number in range(num_shards)]
-    digests = [hexadecimal(rng, num_shards) for _ in range(2)]
-    columns = [pa.array(names), pa.array(["train"] * num_shards), counts, sizes, *digests]
-    table = ShardTable(pa.table(columns, ["name", "split", "num_samples", "num_bytes", "digest", "content"]))
+    digests = [hexadecimal(rng, num_shards) for _ in range(3)]
+    columns = [pa.array(names), pa.array(["train"] * num_shards), counts, sizes, *digests, counts * MEAN_ROW_BYTES]
+    table = ShardTable(pa.table(columns, [field.name for field in dataclasses.fields(ShardRow)]))
     split = SplitInfo(num_samples=int(counts.sum()), num_bytes=int(sizes.sum()), num_shards=num_shards)
     fields = {
         "image": FieldInfo(kind="image", extensions=("jpg",)),
         "label": FieldInfo(kind="class", extensions=("cls",)),
     }
-    manifest = Manifest(fingerprint=table.fingerprint(), fields=fields, classes=("a", "b"), splits={"train": split})
+    manifest = Manifest(
+        fingerprint=table.fingerprint(),
+        shards=table.digest(),
+        fields=fields,
+        classes=("a", "b"),
+        splits={"train": split},
+    )
     (folder / SHARD_TABLE_NAME).write_bytes(table.to_parquet())
     (folder / "manifest.json").write_bytes(manifest.to_json())
 

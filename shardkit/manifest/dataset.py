@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, Unpack
 
 import numpy as np
 
-from shardkit.errors import ConfigError, ManifestError
-from shardkit.manifest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, Manifest
-from shardkit.manifest.parquet import ADVICE
+from shardkit.errors import ConfigError, ManifestError, StorageError
+from shardkit.manifest.checks import check_counts, check_table
+from shardkit.manifest.limits import (
+    MAX_MANIFEST_BYTES,
+    SHARD_TABLE_AHEAD_BYTES,
+    shard_table_bytes,
+    table_file_bytes,
+)
+from shardkit.manifest.manifest import MANIFEST_NAME, Manifest
 from shardkit.manifest.samples import SampleTable
 from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardRow, ShardTable, table_name
 from shardkit.storage import FetchesAhead, StoreOptions, open_store
@@ -27,9 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DataSet", "Split", "dataset_in", "open_dataset", "read_manifest"]
 
-MAX_TABLE_BYTES = 2**30
-SAMPLE_BYTES = 2048  # of a shard, at least: the headers of image and label, and a block of data for each
-_MOST_BYTES = 2**62  # of all shards; sums of more could overflow
 T = TypeVar("T")
 _READ_AGAIN = 2
 
@@ -101,7 +103,8 @@ class DataSet:
             row: The shard.
         """
         store = self.store
-        return store.start_read(table_name(row.name), MAX_TABLE_BYTES) if isinstance(store, FetchesAhead) else None
+        most_bytes = table_file_bytes(row.table_bytes)
+        return store.start_read(table_name(row.name), most_bytes) if isinstance(store, FetchesAhead) else None
 
     def sample_table(self, row: ShardRow, *, whole: bool = True, data: bytes | None = None) -> SampleTable:
         """The sample table of one shard, checked against the root table.
@@ -119,31 +122,19 @@ class DataSet:
         """
         name = table_name(row.name)
         fields = tuple(self.manifest.fields)
-        data = self.store.read_if_there(name, MAX_TABLE_BYTES) if data is None else data
+        most_bytes = table_file_bytes(row.table_bytes)
+        data = self.store.read_if_there(name, most_bytes) if data is None else data
         table = _parsed(
             self.store,
             name,
-            MAX_TABLE_BYTES,
+            most_bytes,
             data,
             lambda data: SampleTable.from_parquet(data, row, fields, whole=whole),
         )
         if table is None:
             raise ManifestError("the sample table is missing", shard=name, advice="Copy the data set again")
-        self._check_arrays(table, name)
-        labels = table.labels
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.manifest.classes):
-            raise ManifestError("a label is of no class of the manifest", shard=name, advice="Pack the data set again")
+        check_table(table, row, self.manifest)
         return table
-
-    def _check_arrays(self, table: SampleTable, name: str) -> None:
-        """Refuse a table that does not fit fields that are arrays: of one size, and with digests of blocks."""
-        for field, info in self.manifest.fields.items():
-            if info.shape is None:
-                continue
-            if (table.fields[field].size != math.prod(info.shape)).any():
-                raise ManifestError(f"a size of field {field} is not that of its array", shard=name, advice=ADVICE)
-            if not len(table.blocks):
-                raise ManifestError("there are no digests of blocks, as arrays need", shard=name, advice=ADVICE)
 
 
 def read_manifest(url: str | os.PathLike[str], **options: Unpack[StoreKeywords]) -> Manifest:
@@ -194,29 +185,45 @@ def dataset_in(store: Store, meanwhile: Callable[[], None] | None = None) -> Dat
         store: Where the data set lies.
         meanwhile: As there.
     """
-    wanted = ((MANIFEST_NAME, MAX_MANIFEST_BYTES), (SHARD_TABLE_NAME, MAX_TABLE_BYTES))
+    coming: list[Future[bytes | None]] = []
     if isinstance(store, FetchesAhead):
+        # Both at once, and not one after the other.
+        wanted = ((MANIFEST_NAME, MAX_MANIFEST_BYTES), (SHARD_TABLE_NAME, SHARD_TABLE_AHEAD_BYTES))
         coming = [store.start_read(*what) for what in wanted]
         import pyarrow.parquet  # noqa: F401 (it takes as long as the answers, which cannot be read without it)
 
         if meanwhile is not None:
             meanwhile()
-        of_manifest, of_shards = (future.result() for future in coming)
-    else:
-        of_manifest, of_shards = (store.read_if_there(*what) for what in wanted)
+    of_manifest = coming[0].result() if coming else store.read_if_there(MANIFEST_NAME, MAX_MANIFEST_BYTES)
     manifest = _manifest_in(store, of_manifest)
     num_shards = sum(info.num_shards for info in manifest.splits.values())
+    most_bytes = shard_table_bytes(num_shards)
     shards = _parsed(
         store,
         SHARD_TABLE_NAME,
-        MAX_TABLE_BYTES,
-        of_shards,
+        most_bytes,
+        _shard_table_in(store, most_bytes, coming[1] if coming else None),
         lambda data: ShardTable.from_parquet(data, num_shards=num_shards),
     )
     if shards is None:
         raise ManifestError("the table of shards is missing", shard=SHARD_TABLE_NAME, advice="Copy the data set again")
-    _check_counts(manifest, shards)
+    check_counts(manifest, shards)
     return DataSet(store, manifest, shards)
+
+
+def _shard_table_in(store: Store, most_bytes: int, coming: Future[bytes | None] | None) -> bytes | None:
+    """The root table's file, once it is known how long it may be."""
+    if coming is not None:
+        try:
+            data = coming.result()
+        except StorageError:
+            if most_bytes <= SHARD_TABLE_AHEAD_BYTES:
+                raise
+            # Perhaps only since it is longer than anything that is fetched before its manifest is here.
+        else:
+            if data is None or len(data) <= most_bytes:
+                return data
+    return store.read_if_there(SHARD_TABLE_NAME, most_bytes)
 
 
 def _manifest_in(store: Store, data: bytes | None) -> Manifest:
@@ -242,26 +249,3 @@ def _parsed(store: Store, name: str, most_bytes: int, data: bytes | None, parse:
                 raise
             data = again
     return parse(data)
-
-
-def _check_counts(manifest: Manifest, shards: ShardTable) -> None:
-    # What is worked out of these, such as the samples of a chunk, takes memory before any other table is read.
-    if (shards.num_samples > shards.num_bytes // SAMPLE_BYTES).any():
-        raise ManifestError(
-            "a shard has fewer bytes than its samples take", shard=SHARD_TABLE_NAME, advice="Pack the data set again"
-        )
-    if float(shards.num_bytes.sum(dtype=np.float64)) > _MOST_BYTES:
-        raise ManifestError("the shards have more bytes than there are", shard=SHARD_TABLE_NAME, advice=ADVICE)
-    for name, info in manifest.splits.items():
-        mine = shards.split(name)
-        found = (int(mine.num_samples.sum()), int(mine.num_bytes.sum()), len(mine))
-        if found != (info.num_samples, info.num_bytes, info.num_shards):
-            raise ManifestError(
-                f"split {name} has other counts in the manifest than in the table of shards",
-                shard=SHARD_TABLE_NAME, advice="Copy the data set again",
-            )  # fmt: skip
-    in_splits = sum(info.num_shards for info in manifest.splits.values())
-    if shards.fingerprint() != manifest.fingerprint or in_splits != len(shards):
-        raise ManifestError(
-            "the table of shards belongs to another data set", shard=SHARD_TABLE_NAME, advice="Copy the data set again"
-        )

@@ -12,16 +12,16 @@ import xxhash
 
 from shardkit.codecs.header import MAX_PIXELS
 from shardkit.errors import ManifestError
+from shardkit.manifest.limits import MAX_MANIFEST_BYTES
 from shardkit.redact import brief
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "MAX_MANIFEST_BYTES", "FieldInfo", "Manifest", "SplitInfo"]
+__all__ = ["FORMAT_VERSION", "MANIFEST_NAME", "FieldInfo", "Manifest", "SplitInfo"]
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "2.0"
 MANIFEST_NAME = "manifest.json"
-MAX_MANIFEST_BYTES = 64 * 2**20
 _HEX_128 = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DTYPE = "uint8"  # of all arrays that are stored as they are
@@ -69,6 +69,7 @@ class Manifest:
     Attributes:
         format_version: ``"major.minor"`` of the format on disk.
         fingerprint: 32 hexadecimal digits over keys, sizes, digests and order; the same wherever the data set lies.
+        shards: The digest of the root table: 32 hexadecimal digits over every column.
         fields: The fields of a sample by name.
         classes: The class names by integer label.
         splits: The splits by name, in pack order.
@@ -77,6 +78,7 @@ class Manifest:
 
     format_version: str = FORMAT_VERSION
     fingerprint: str
+    shards: str
     fields: Mapping[str, FieldInfo]
     classes: tuple[str, ...]
     splits: Mapping[str, SplitInfo]
@@ -87,45 +89,22 @@ class Manifest:
         """Whether samples were shuffled over their whole split when they were packed."""
         return self.packed.get("shuffle") is True
 
-    def digest(self) -> str:
-        """xxh3_128 over what the data set means, ``packed`` left out, as 32 hexadecimal digits."""
-        value = {"format_major": int(self.format_version.partition(".")[0]), **self._meaning()}
-        return xxhash.xxh3_128_hexdigest(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii"))
-
-    def check(self, digest: object) -> None:
-        """Refuse what no packer writes.
-
-        Args:
-            digest: The digest that the document gives.
-
-        Raises:
-            ValueError: The digest is another, or a field is missing that every data set has.
-        """
-        if digest != self.digest():
-            raise ValueError("its digest does not fit what it says: it was changed or damaged")
-        if missing := {"image", "label"} - self.fields.keys():
-            raise ValueError(f"there is no field {min(missing)}")
-
     def to_json(self) -> bytes:
         """The document: UTF-8, the same bytes for equal manifests."""
-        value = {
-            "format_version": self.format_version,
-            "digest": self.digest(),
-            **self._meaning(),
-            "packed": dict(self.packed),
-        }
-        return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode("ascii")
-
-    def _meaning(self) -> dict[str, Any]:
-        return {
+        meaning = {
             "fingerprint": self.fingerprint,
+            "shards": self.shards,
             "splits": {
                 name: {"num_samples": s.num_samples, "num_bytes": s.num_bytes, "num_shards": s.num_shards}
                 for name, s in self.splits.items()
             },
             "fields": {name: info.as_json() for name, info in self.fields.items()},
             "classes": list(self.classes),
+            "packed": dict(self.packed),
         }
+        version = {"format_version": self.format_version}
+        value = {**version, "digest": _digest({**version, **meaning}), **meaning}
+        return (json.dumps(value, indent=1, ensure_ascii=True) + "\n").encode("ascii")
 
     @classmethod
     def from_json(cls, data: bytes, *, url: str = MANIFEST_NAME) -> Manifest:
@@ -139,22 +118,28 @@ class Manifest:
             The manifest.
 
         Raises:
-            ManifestError: It is not a manifest, or one of a newer major version.
+            ManifestError: It is not a manifest, or one of another major version.
         """
         try:
             if len(data) > MAX_MANIFEST_BYTES:
                 raise ValueError(f"{len(data)} bytes are too many")
-            value = json.loads(data)
+            value = _document(json.loads(data))
             _check_version(value["format_version"], url)
             found = cls(
                 format_version=value["format_version"],
                 fingerprint=_matched(_HEX_128, value["fingerprint"]),
-                fields={name: _field_info(info) for name, info in value["fields"].items()},
-                classes=tuple(_text(name) for name in value["classes"]),
-                splits={_matched(_NAME, name): _split_info(split) for name, split in value["splits"].items()},
-                packed=dict(value.get("packed", {})),
+                shards=_matched(_HEX_128, value["shards"]),
+                fields={name: _field_info(info) for name, info in _document(value["fields"]).items()},
+                classes=_texts(value["classes"]),
+                splits={
+                    _matched(_NAME, name): _split_info(split) for name, split in _document(value["splits"]).items()
+                },
+                packed=_document(value["packed"]),
             )
-            found.check(value["digest"])
+            if value.pop("digest") != _digest(value):
+                raise ValueError("its digest does not fit what it says: it was changed or damaged")
+            if missing := {"image", "label"} - found.fields.keys():
+                raise ValueError(f"there is no field {min(missing)}")
         except ManifestError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
@@ -178,15 +163,39 @@ def _check_version(version: object, url: str) -> None:
             shard=url,
             advice="Upgrade shardkit",
         )
+    if int(found[1]) < int(newest):
+        raise ManifestError(
+            f"the data set has format version {version}, of a pre-release, in which digests do not cover all",
+            shard=url,
+            advice="Pack its images again",
+        )
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    """xxh3_128 of all that a document says but its digest, also of what this version knows nothing of."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return xxhash.xxh3_128_hexdigest(text.encode("ascii"))
+
+
+def _document(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{brief(value)} is not a document")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"{brief(value)} is not a list")
+    return tuple(map(_text, value))
 
 
 def _split_info(value: Mapping[str, object]) -> SplitInfo:
-    counts = {name: _count(value[name]) for name in ("num_samples", "num_bytes", "num_shards")}
+    counts = {name: _count(_document(value)[name]) for name in ("num_samples", "num_bytes", "num_shards")}
     return SplitInfo(**counts)
 
 
 def _field_info(value: Mapping[str, Any]) -> FieldInfo:
-    kind, extensions = _text(value["kind"]), tuple(_text(name) for name in value["extensions"])
+    kind, extensions = _text(_document(value)["kind"]), _texts(value["extensions"])
     if (kind == "array") != ("shape" in value):
         raise ValueError(f"a field of kind {brief(kind)} {'has no' if kind == 'array' else 'has a'} shape")
     shape = _shape(value) if kind == "array" else None

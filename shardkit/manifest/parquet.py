@@ -24,6 +24,7 @@ __all__ = [
     "Bounds",
     "Texts",
     "from_parquet",
+    "joined_bytes",
     "number_column",
     "numbers",
     "text_bytes",
@@ -82,13 +83,17 @@ def text_bytes(texts: Sequence[str]) -> tuple[NDArray[np.int64], bytes]:
         ValueError: One is missing, or they are no texts.
     """
     if not isinstance(texts, Texts):
-        parts = [text.encode() for text in texts]
-        return np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)), b"".join(parts)
+        return joined_bytes([text.encode() for text in texts])
     if texts.column.null_count:
         raise ValueError("a text is missing")
     chunks = [_text_buffers(chunk) for chunk in texts.column.chunks]
     lengths = [np.diff(offsets).astype(np.int64) for offsets, _ in chunks]
     return np.concatenate([np.zeros(0, dtype=np.int64), *lengths]), b"".join(data for _, data in chunks)
+
+
+def joined_bytes(parts: Sequence[bytes]) -> tuple[NDArray[np.int64], bytes]:
+    """The length of each as ``(n,)`` int64, and all of them joined."""
+    return np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)), b"".join(parts)
 
 
 def _text_buffers(chunk: pa.Array) -> tuple[NDArray[Any], bytes]:

@@ -1,8 +1,9 @@
 """The sample tables: beside each shard, one row per sample.
 
-Nothing in a table is trusted: offsets are checked against the shard's length, and the *content digest* that the root
-table keeps for each shard covers keys, sizes, digests and labels, so that a damaged table is an error and never a
-wrong label.
+Nothing in a table is trusted: offsets are checked against the shard's length. The root table keeps two digests for each
+shard's table: the *content digest* covers keys, sizes, digests and labels, and the *table digest* covers the digests of
+all columns, which the file has among its metadata. So each reader checks the columns that it reads, and a damaged table
+is an error and never a wrong label.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ManifestError
+from shardkit.manifest.columns import check_columns, number_digest, table_digest, text_digest
+from shardkit.manifest.limits import table_bytes
 from shardkit.manifest.parquet import (
     ADVICE,
     Bounds,
     Texts,
     from_parquet,
+    joined_bytes,
     number_column,
     numbers,
     text_bytes,
@@ -45,6 +49,7 @@ _TEXT_COLUMNS = ("mode", "format")
 _DIGEST_BYTES = 8
 _ROW_KEY = b"shardkit.shard"
 _BLOCKS_KEY = b"shardkit.blocks"
+_COLUMNS_KEY = b"shardkit.columns"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +113,33 @@ class SampleTable:
             hashed.update(b"\0blocks\0" + self.blocks.astype("<u8").tobytes())
         return hashed.hexdigest()
 
+    def column_digests(self) -> dict[str, str]:
+        """The digest of each column that is here, by the column's name."""
+        found = {"key": text_digest(*text_bytes(self.keys)), "label": number_digest(self.labels)}
+        for name, columns in self.fields.items():
+            found |= {f"{name}_{column}": number_digest(getattr(columns, column)) for column in _FIELD_COLUMNS}
+        if self.pictures:
+            found["source"] = text_digest(*joined_bytes(self.sources))
+        for name, values in self.pictures.items():
+            if name in _TEXT_COLUMNS:
+                found[name] = text_digest(*text_bytes(values))
+            else:
+                found[name] = number_digest(np.array(values, dtype=np.int64))
+        return found
+
+    def table_digest(self) -> str:
+        """The digest of all columns, as 32 hexadecimal digits."""
+        return table_digest(self.column_digests())
+
+    def table_bytes(self, num_bytes: int) -> int:
+        """About how many bytes its values take, see `shardkit.manifest.limits.table_bytes`.
+
+        Args:
+            num_bytes: The shard's length.
+        """
+        texts = sum(len(key.encode()) for key in self.keys) + sum(map(len, self.sources))
+        return table_bytes(texts, len(self), num_bytes if len(self.blocks) else 0)
+
     def to_parquet(self, row: ShardRow) -> bytes:
         """The table's file, the same bytes for equal tables and the same pyarrow.
 
@@ -135,7 +167,10 @@ class SampleTable:
             else:
                 kind = pa.int8() if name == "orientation" else pa.int32()
                 columns[name] = number_column(np.array(values, dtype=np.int64), kind)
-        metadata: dict[bytes, str] = {_ROW_KEY: json.dumps(asdict(row))}
+        metadata: dict[bytes, str] = {
+            _ROW_KEY: json.dumps(asdict(row)),
+            _COLUMNS_KEY: json.dumps(self.column_digests()),
+        }
         if len(self.blocks):
             metadata[_BLOCKS_KEY] = self.blocks.astype("<u8").tobytes().hex()
         return to_parquet(pa.table(columns).replace_schema_metadata(metadata))
@@ -176,11 +211,13 @@ class SampleTable:
                 pictures={name: _picture_column(table, name) for name in _PICTURE_COLUMNS if whole},
                 blocks=_blocks(table, row),
             )
-            matches = len(found) == row.num_samples and found.content_digest() == row.content
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise ManifestError(f"not a sample table: {exc}", shard=url, advice=ADVICE) from exc
-        if not matches:
-            raise ManifestError("the sample table does not belong to this data set", shard=url, advice=ADVICE)
+            if len(found) != row.num_samples or found.content_digest() != row.content:
+                raise ManifestError("the sample table does not belong to this data set", shard=url, advice=ADVICE)
+            check_columns(_digests(table), row.table, found.column_digests())
+        except ManifestError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+            raise ManifestError(f"not a sample table as it was packed: {exc}", shard=url, advice=ADVICE) from exc
         for name, columns in found.fields.items():
             # Not offset + size, which a hostile table can make overflow.
             outside = (columns.size < 0) | (columns.offset < 0) | (columns.offset > row.num_bytes - columns.size)
@@ -219,6 +256,12 @@ def _blocks(table: pa.Table, row: ShardRow) -> NDArray[np.uint64]:
     return found
 
 
+def _digests(table: pa.Table) -> object:
+    """What the file says of its columns: their digests by name, not compared with anything."""
+    text = (table.schema.metadata or {}).get(_COLUMNS_KEY)
+    return None if text is None else json.loads(text)
+
+
 def row_in_table(data: bytes, url: str) -> ShardRow:
     """The shard's row that its sample table keeps, for going on after a stop, when there is no root table yet.
 
@@ -236,6 +279,6 @@ def row_in_table(data: bytes, url: str) -> ShardRow:
     try:
         row = ShardRow(**json.loads(table.schema.metadata[_ROW_KEY]))
         row.check()
-    except (KeyError, TypeError, ValueError) as exc:
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
         raise ManifestError(f"not a sample table of a shard being packed: {exc}", shard=url) from exc
     return row

@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import ManifestError
+from shardkit.manifest.columns import number_digest, table_digest, text_digest
 from shardkit.manifest.parquet import (
     ADVICE,
     Bounds,
@@ -37,7 +38,7 @@ SHARD_TABLE_NAME = "shards.parquet"
 _SHARD_NAME = r"[^./\\\x00][^/\\\x00]*\.tar"
 _DIGEST = r"[0-9a-f]{32}"
 _MOST = 1 << 62  # of bytes or samples
-_ROW_BYTES = 32  # two digests, whose hexadecimal digits get half as long at best
+_ROW_BYTES = 48  # three digests, whose hexadecimal digits get half as long at best
 
 
 def table_name(shard: str) -> str:
@@ -56,6 +57,8 @@ class ShardRow:
         num_bytes: Its length.
         digest: xxh3_128 of the file, 32 hexadecimal digits.
         content: xxh3_128 of its logical content: keys, labels, sizes and digests of the fields.
+        table: Of its sample table's columns, see `shardkit.manifest.columns.table_digest`.
+        table_bytes: About how many bytes its sample table's values take, see `shardkit.manifest.limits.table_bytes`.
     """
 
     name: str
@@ -64,6 +67,8 @@ class ShardRow:
     num_bytes: int
     digest: str
     content: str
+    table: str
+    table_bytes: int
 
     def check(self) -> None:
         """Refuse what no packer writes.
@@ -73,13 +78,16 @@ class ShardRow:
         """
         if not re.fullmatch(_SHARD_NAME, self.name):
             raise ValueError(f"{brief(self.name)} is not a shard's name")
-        if not all(re.fullmatch(_DIGEST, text) for text in (self.digest, self.content)):
+        if not all(re.fullmatch(_DIGEST, text) for text in (self.digest, self.content, self.table)):
             raise ValueError(f"shard {brief(self.name)} has a digest that is none")
-        if any(type(count) is not int or not 0 <= count < _MOST for count in (self.num_samples, self.num_bytes)):
+        counts = (self.num_samples, self.num_bytes, self.table_bytes)
+        if any(type(count) is not int or not 0 <= count < _MOST for count in counts):
             raise ValueError(f"shard {brief(self.name)} has a count that is none")
 
 
 _COLUMNS = tuple(field.name for field in fields(ShardRow))
+_COUNTS = ("num_samples", "num_bytes", "table_bytes")
+_DIGESTS = ("digest", "content", "table")
 
 
 class ShardTable:
@@ -100,7 +108,7 @@ class ShardTable:
         columns = {}
         for name in _COLUMNS:
             values = [getattr(row, name) for row in rows]
-            if name.startswith("num_"):
+            if name in _COUNTS:
                 columns[name] = number_column(np.array(values, dtype=np.int64), pa.int64())
             else:
                 columns[name] = text_column([value.encode() for value in values], pa.string())
@@ -123,13 +131,13 @@ class ShardTable:
         """
         table = from_parquet(data, url, list(_COLUMNS), Bounds(num_rows=num_shards, row_bytes=_ROW_BYTES))
         try:
-            for name in ("num_samples", "num_bytes"):
+            for name in _COUNTS:
                 counts = numbers(table, name, np.int64)
                 if len(table) and not 0 <= int(counts.min()) <= int(counts.max()) < _MOST:
                     raise ValueError("a shard has a count that is none")
             text_bytes(Texts(table.column("split")))
             # Digests become names of files in a cache.
-            for name in ("digest", "content"):
+            for name in _DIGESTS:
                 if not _are_digests(*text_bytes(Texts(table.column(name)))):
                     raise ValueError("a shard has a digest that is none")
             if not _are_shard_names(*text_bytes(Texts(table.column("name")))):
@@ -182,6 +190,19 @@ class ShardTable:
     def num_bytes(self) -> NDArray[np.int64]:
         """``(n,)`` int64: bytes of each shard."""
         return numbers(self._table, "num_bytes", np.int64)
+
+    @cached_property
+    def table_bytes(self) -> NDArray[np.int64]:
+        """``(n,)`` int64: what is known of the length of each sample table."""
+        return numbers(self._table, "table_bytes", np.int64)
+
+    def digest(self) -> str:
+        """The digest of all columns, which the manifest keeps: 32 hexadecimal digits."""
+        texts = (name for name in _COLUMNS if name not in _COUNTS)
+        return table_digest(
+            {name: number_digest(numbers(self._table, name, np.int64)) for name in _COUNTS}
+            | {name: text_digest(*text_bytes(Texts(self._table.column(name)))) for name in texts}
+        )
 
     def fingerprint(self) -> str:
         """The data set's fingerprint: xxh3_128 over the shards' logical content, in order, 32 hexadecimal digits."""

@@ -15,6 +15,7 @@ from shardkit.files import open_regular
 from shardkit.formats.tar import iter_members
 from shardkit.manifest.blocks import BlockHasher
 from shardkit.manifest.dataset import DataSet, open_dataset
+from shardkit.manifest.headers import compare_header
 from shardkit.manifest.samples import BLOCK_BYTES
 from shardkit.redact import brief
 from shardkit.storage import StoreOptions, local_copy
@@ -62,8 +63,9 @@ def verify(
     """Check a data set from end to end.
 
     Each shard's length and digest, its tar headers against its table, each field's digest, each label against its
-    member, the digests of blocks where there are any, the table's own digest, all counts, and that no shard is there
-    twice.
+    member, each image's header against the columns that tell of it, each source against its key, the digests of
+    blocks where there are any, those of every column of every table and of the manifest, all counts, and that no shard
+    is there twice.
 
     Args:
         url: The data set. Shards that are not on this machine are copied to it one at a time.
@@ -166,7 +168,7 @@ def _verify_members(
 
 
 def _verify_fields(row: ShardRow, table: SampleTable, fields: Mapping[str, FieldInfo], descriptor: int) -> None:
-    """Check each field's bytes, and that the column of labels says what they say."""
+    """Check each field's bytes, and that the columns of labels and of images' headers say what they say."""
     for place, key in enumerate(table.keys):
         for field, columns in table.fields.items():
             where: dict[str, Any] = {
@@ -180,6 +182,8 @@ def _verify_fields(row: ShardRow, table: SampleTable, fields: Mapping[str, Field
                 raise FormatError("the bytes are not those that were packed", **where)
             if fields[field].kind == "class":
                 _verify_label(data, int(table.labels[place]), where)
+            else:
+                compare_header(data, fields[field], table, place, where)
 
 
 def _verify_label(data: bytes, label: int, where: dict[str, Any]) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from shardkit.errors import ConfigError, ManifestError
 from shardkit.manifest.dataset import dataset_in
-from shardkit.manifest.manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES
+from shardkit.manifest.limits import MAX_MANIFEST_BYTES, table_bytes, table_file_bytes
+from shardkit.manifest.manifest import MANIFEST_NAME
 from shardkit.manifest.samples import SampleTable, row_in_table
 from shardkit.manifest.shards import SHARD_TABLE_NAME, table_name
 from shardkit.packer.shard import FIELDS
@@ -170,7 +171,7 @@ def _document(store: Store, name: str, keys: set[str]) -> dict[str, Any]:
     if size is None or size > MAX_MANIFEST_BYTES:
         return {}
     try:
-        value = json.loads(store.read(name))
+        value = json.loads(store.read_if_there(name, MAX_MANIFEST_BYTES) or b"")
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) and keys <= value.keys() else {}
@@ -195,11 +196,17 @@ def _kept(store: Store, plan: PackPlan, names: frozenset[str]) -> dict[str, Shar
 
 def _kept_row(store: Store, task: ShardTask) -> ShardRow | None:
     """The row of a shard that is there whole: its table, which is written after it, and the shard at its length."""
-    name = table_name(task.name)
+    name, num_bytes = table_name(task.name), store.size(task.name)
+    texts = sum(len(item.key.encode()) + len(item.source) for item in task.items)
+    # What is longer than this plan's table can be is none, and is packed anew.
+    most_bytes = table_file_bytes(table_bytes(texts, len(task.items), num_bytes or 0))
+    size = store.size(name)
+    data = store.read_if_there(name, most_bytes) if size is not None and size <= most_bytes else None
+    if data is None:
+        return None
     try:
-        data = store.read(name)
         row = row_in_table(data, name)
         SampleTable.from_parquet(data, row, FIELDS)
     except ManifestError:
         return None
-    return row if row.name == task.name and store.size(task.name) == row.num_bytes else None
+    return row if row.name == task.name and num_bytes == row.num_bytes else None

@@ -276,6 +276,7 @@ def _finish(store: Store, plan: PackPlan, options: PackOptions, rows: list[Shard
     image = _IMAGE if shape is None else FieldInfo(kind="array", extensions=("raw",), shape=shape)
     manifest = Manifest(
         fingerprint=shards.fingerprint(),
+        shards=shards.digest(),
         fields={"image": image, "label": _LABEL},
         classes=plan.classes,
         splits=splits,

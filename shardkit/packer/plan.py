@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,6 +14,7 @@ import xxhash
 from shardkit.errors import ConfigError, PackError
 from shardkit.formats.tar import END_OF_ARCHIVE, member_length, padding
 from shardkit.keyed import derive_key
+from shardkit.manifest.limits import MAX_MANIFEST_BYTES, MAX_TABLE_BYTES, table_bytes
 from shardkit.packer.source import encode_key
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 __all__ = ["PackPlan", "ShardTask", "TaskItem", "make_plan"]
 
 _MAX_CLASSES = 1_000_000
+_CLASS_BYTES = 4  # of a manifest, around a class's name
+_OTHER_BYTES = 2**18  # of a manifest, that are no names of classes
+_MAX_SHARDS = 2**20
 _LABEL_BYTES = 512  # a label's member without its header, which is as long as its picture's
 
 
@@ -99,6 +104,7 @@ def make_plan(source: Source, options: PackOptions) -> PackPlan:
         )
         for number, part in enumerate(_shards(chosen, options)):
             tasks.append(ShardTask(f"{name}-{number:06d}.tar", name, part))
+    _refuse_long_tables(classes, tasks)
     return PackPlan(classes, tuple(tasks), _digest(tasks, classes, options))
 
 
@@ -132,6 +138,26 @@ def _refuse_duplicates(items: Sequence[TaskItem]) -> None:
             f"{len(failures)} pictures have a key that another one has", tuple(failures),
             advice="A key is the path without its suffix: rename one of each two",
         )  # fmt: skip
+
+
+def _refuse_long_tables(classes: Sequence[str], tasks: Sequence[ShardTask]) -> None:
+    """Refuse what would be packed and then not read, since readers take no manifest and no table of any length."""
+    if len(json.dumps(classes)) + _CLASS_BYTES * len(classes) > MAX_MANIFEST_BYTES - _OTHER_BYTES:
+        raise ConfigError(
+            f"the names of {len(classes)} classes do not fit the manifest", setting="label",
+            advice="Give the classes shorter names",
+        )  # fmt: skip
+    if len(tasks) > _MAX_SHARDS:
+        raise ConfigError(
+            f"{len(tasks)} shards are too many", setting="shard_size", advice="Make shards larger with --shard-size"
+        )
+    for task in tasks:
+        texts = sum(len(item.key.encode()) + len(item.source) for item in task.items) if len(task.items) > 2**10 else 0
+        if table_bytes(texts, len(task.items), 0) > MAX_TABLE_BYTES:
+            raise ConfigError(
+                f"the table of {len(task.items)} samples of a shard would be too long", setting="shard_size",
+                advice="Make shards smaller with --shard-size or --shard-samples",
+            )  # fmt: skip
 
 
 def _hashes(keys: Sequence[bytes], purpose: str, seed: int) -> NDArray[np.uint64]:

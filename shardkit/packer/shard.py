@@ -14,6 +14,7 @@ from shardkit.codecs.label import encode_class
 from shardkit.errors import CodecError, PackError, StorageError
 from shardkit.formats.tar import END_OF_ARCHIVE, member_header, padding
 from shardkit.manifest.blocks import BlockHasher
+from shardkit.manifest.limits import MAX_IMAGE_BYTES
 from shardkit.manifest.samples import FieldColumns, SampleTable
 from shardkit.manifest.shards import ShardRow, table_name
 from shardkit.packer.pictures import stored_picture
@@ -86,6 +87,8 @@ def _pack_into(
         num_bytes=shard.num_bytes,
         digest=shard.digest.hexdigest(),
         content=table.content_digest(),
+        table=table.table_digest(),
+        table_bytes=table.table_bytes(shard.num_bytes),
     )
     with store.write(table_name(task.name)) as writer:
         writer.write(table.to_parquet(row))
@@ -130,7 +133,13 @@ class _ShardWriter:
         self.digest = xxhash.xxh3_128()
 
     def add(self, item: TaskItem, picture: StoredPicture) -> None:
-        """Append one sample."""
+        """Append one sample.
+
+        Raises:
+            CodecError: Its image is too long.
+        """
+        if self._blocks is None and len(picture.data) > MAX_IMAGE_BYTES:
+            raise CodecError(f"the image has {len(picture.data)} bytes: over the limit of {MAX_IMAGE_BYTES} bytes")
         self._member("image", f"{item.key}.{picture.extension}", picture.data)
         self._member("label", f"{item.key}.cls", encode_class(item.label))
         self._rows.append((item, picture.header))

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import shardkit
 
-DATA = Path(__file__).parent / "data" / "format-1.0"
+DATA = Path(__file__).parent / "data" / "format-2.0"
 ORDER = [[2, 6, 0, 7], [11, 4, 10, 8]]
 
 
 def test_it_reads():
     manifest = shardkit.read_manifest(DATA)
-    assert manifest.format_version == "1.0"
+    assert manifest.format_version == "2.0"
     assert manifest.fingerprint == "f856998ea8dc40fb079dbc6f25429553"
     assert manifest.classes == ("class-0", "class-1", "class-2")
     assert {name: split.num_samples for name, split in manifest.splits.items()} == {"train": 9, "val": 3}

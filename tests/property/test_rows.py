@@ -24,25 +24,31 @@ from shardkit.storage import LocalStore
 
 
 def make_split(folder, sizes):
-    """A split with real tables; sample ``n`` has the key ``n``, the label ``n % 7`` and the offset ``512 * row``."""
+    """A split with real tables: sample ``n`` has key ``n``, label ``n % 7``, offset ``2048 * row + 512``."""
     store = LocalStore(folder)
     rows, first = [], 0
     for number, size in enumerate(sizes):
         numbers = np.arange(first, first + size)
-        columns = FieldColumns(
-            offset=np.arange(size) * 512, size=np.full(size, 100), xxh3_64=numbers.astype(np.uint64) + np.uint64(2**63)
-        )
+        fields = {
+            name: FieldColumns(
+                offset=np.arange(size) * 2048 + start,
+                size=np.full(size, length),
+                xxh3_64=numbers.astype(np.uint64) + np.uint64(2**63),
+            )
+            for name, start, length in (("image", 512, 100), ("label", 1536, 1))
+        }
         table = SampleTable(
             keys=[str(n) for n in numbers],
             sources=[b""] * size,
             labels=numbers % 7,
-            fields={"image": columns, "label": columns},
+            fields=fields,
             pictures={"width": [1] * size, "height": [1] * size, "mode": [""] * size, "format": [""] * size,
                       "orientation": [1] * size},
         )  # fmt: skip
         row = ShardRow(
-            name=f"train-{number:06d}.tar", split="train", num_samples=size, num_bytes=512 * size + 1024,
-            digest="0" * 32, content=table.content_digest(),
+            name=f"train-{number:06d}.tar", split="train", num_samples=size, num_bytes=2048 * size + 1024,
+            digest="0" * 32, content=table.content_digest(), table=table.table_digest(),
+            table_bytes=table.table_bytes(0),
         )  # fmt: skip
         with store.write(f"train-{number:06d}.parquet") as writer:
             writer.write(table.to_parquet(row))
@@ -52,6 +58,7 @@ def make_split(folder, sizes):
     field = FieldInfo(kind="x", extensions=())
     manifest = Manifest(
         fingerprint="0" * 32,
+        shards="0" * 32,
         fields={"image": field, "label": field},
         classes=tuple("abcdefg"),
         splits={"train": SplitInfo(num_samples=first, num_bytes=1, num_shards=len(rows))},
@@ -83,7 +90,7 @@ def test_rows_are_right_whatever_was_asked_before(sizes, chunk_samples, live_chu
             held.append((samples, rows))
             assert rows.shard.tolist() == shard_of[samples].tolist()
             assert rows.row.tolist() == (samples - split.starts[rows.shard]).tolist()
-            assert rows.offset.tolist() == (rows.row * 512).tolist()
+            assert rows.offset.tolist() == (rows.row * 2048 + 512).tolist()
             assert rows.label.tolist() == (samples % 7).tolist()
             assert rows.digest.tolist() == [int(sample) + 2**63 for sample in samples]
             assert tables.keys(samples) == [str(sample) for sample in samples]

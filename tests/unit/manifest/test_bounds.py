@@ -18,7 +18,14 @@ from shardkit.manifest.thrift import read_struct
 
 FIELDS = ("image", "label")
 ROW = ShardRow(
-    name="train-000000.tar", split="train", num_samples=1, num_bytes=1 << 40, digest="0" * 32, content="0" * 32
+    name="train-000000.tar",
+    split="train",
+    num_samples=1,
+    num_bytes=1 << 40,
+    digest="0" * 32,
+    content="0" * 32,
+    table="0" * 32,
+    table_bytes=1000,
 )
 MILLIONS = 10**8
 TEXT = "x" * 10**6
@@ -45,7 +52,7 @@ def shards_of(num_rows, **changed):
     texts, numbers = pa.array(["train"] * num_rows), pa.array(np.ones(num_rows, dtype=np.int64))
     digests = pa.array(["0" * 32] * num_rows)
     columns = {"name": texts, "split": texts, "num_samples": numbers, "num_bytes": numbers}
-    return {**columns, "digest": digests, "content": digests, **changed}
+    return {**columns, "table_bytes": numbers, "digest": digests, "content": digests, "table": digests, **changed}
 
 
 def refused(data, num_rows, reason):

@@ -11,6 +11,7 @@ from shardkit.manifest import FieldInfo, Manifest, SplitInfo
 
 MANIFEST = Manifest(
     fingerprint="0123456789abcdef0123456789abcdef",
+    shards="0" * 32,
     fields={
         "image": FieldInfo(kind="image", extensions=("jpg",)),
         "label": FieldInfo(kind="class", extensions=("cls",)),
@@ -25,6 +26,14 @@ def changed(**changes):
     return json.dumps({**json.loads(MANIFEST.to_json()), **changes}).encode()
 
 
+def signed(**changes):
+    """Changed, with a digest that fits."""
+    document = {**json.loads(MANIFEST.to_json()), **changes}
+    del document["digest"]
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return json.dumps({**document, "digest": xxhash.xxh3_128_hexdigest(text.encode())}).encode()
+
+
 def test_there_and_back():
     data = MANIFEST.to_json()
     assert Manifest.from_json(data) == MANIFEST
@@ -33,33 +42,38 @@ def test_there_and_back():
 
 
 def test_a_newer_major_version_is_refused_by_name():
-    with pytest.raises(ManifestError, match=r"format version 2\.0; this shardkit reads up to 1\.x.*Upgrade"):
-        Manifest.from_json(changed(format_version="2.0"))
+    with pytest.raises(ManifestError, match=r"format version 3\.0; this shardkit reads up to 2\.x.*Upgrade"):
+        Manifest.from_json(changed(format_version="3.0"))
+
+
+def test_a_pre_release_is_refused_by_name():
+    with pytest.raises(ManifestError, match=r"format version 1\.0, of a pre-release.*Pack its images again"):
+        Manifest.from_json(changed(format_version="1.0"))
 
 
 def test_a_newer_minor_version_and_unknown_keys_are_read():
-    assert Manifest.from_json(changed(format_version="1.7", more={"x": 1})).classes == MANIFEST.classes
+    assert Manifest.from_json(signed(format_version="2.7", more={"x": 1})).classes == MANIFEST.classes
 
 
-def test_everything_that_means_something_is_under_the_digest():
+def test_everything_is_under_the_digest():
     document = json.loads(MANIFEST.to_json())
     for name, value in {
         "classes": ["a"],
         "fingerprint": "f" * 32,
         "fields": {**document["fields"], "mask": {"kind": "image", "extensions": ["png"]}},
         "splits": {"train": {"num_samples": 8, "num_bytes": 10240, "num_shards": 1}},
+        "shards": "f" * 32,
+        "packed": {"seed": 4},
+        "format_version": "2.7",
+        "more": 1,
         "digest": "0" * 32,
     }.items():
         with pytest.raises(ManifestError, match="its digest does not fit"):
             Manifest.from_json(changed(**{name: value}))
-    assert Manifest.from_json(changed(packed={"seed": 4})).packed == {"seed": 4}
 
 
 def test_the_digest_can_be_made_by_other_programs():
-    document = json.loads(MANIFEST.to_json())
-    meaning = {name: document[name] for name in ("fingerprint", "splits", "fields", "classes")}
-    text = json.dumps({"format_major": 1, **meaning}, sort_keys=True, separators=(",", ":"))
-    assert document["digest"] == xxhash.xxh3_128_hexdigest(text.encode())
+    assert json.loads(signed()) == json.loads(MANIFEST.to_json())
 
 
 @pytest.mark.parametrize("missing", ["image", "label"])
@@ -93,6 +107,9 @@ SPLIT = {"num_samples": 9, "num_bytes": 10240, "num_shards": 1}
         changed(classes=[1, 2]),
         changed(classes=None),
         changed(fields={"image": {}}),
+        signed(classes="ab"),
+        signed(packed=[["seed", 3]]),
+        signed(fields={**json.loads(MANIFEST.to_json())["fields"], "image": {"kind": "image", "extensions": "jpg"}}),
         b"\xff\xfe",
     ],
 )
@@ -119,7 +136,6 @@ def test_raw_pictures_have_a_shape_there_and_back():
         "image": {"kind": "array", "extensions": ["raw"], "shape": [32, 48, 3], "dtype": "uint8"},
         "label": {"kind": "class", "extensions": ["cls"]},
     }
-    assert found.digest() != MANIFEST.digest()
     assert json.loads(MANIFEST.to_json())["fields"]["image"] == {"kind": "image", "extensions": ["jpg"]}
 
 

@@ -51,6 +51,8 @@ def row_of(samples, **changes):
             num_bytes=10_000,
             digest="0" * 32,
             content=samples.content_digest(),
+            table=samples.table_digest(),
+            table_bytes=samples.table_bytes(10_000),
         ),
         **changes,
     )

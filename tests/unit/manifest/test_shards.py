@@ -13,6 +13,8 @@ def row(number, split):
         num_bytes=1,
         digest="0" * 32,
         content="f" * 32,
+        table="e" * 32,
+        table_bytes=1,
     )
 
 
