@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shardkit.errors import ConfigError
 from shardkit.process import renew_after_fork
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["BufferPool"]
+__all__ = ["BufferPool", "chunk_memory"]
 
 # Arrays begin at multiples of this many bytes: what TensorFlow and JAX ask of memory that they use without a copy.
 _ALIGNMENT = 64
@@ -84,3 +85,26 @@ class BufferPool:
             if block.nbytes == size + _ALIGNMENT - 1 and count == _OWN_REFERENCES:
                 return block
         return None
+
+
+def chunk_memory(num_samples: int, width: int, dtype: type[Any]) -> NDArray[Any]:
+    """Memory for something of each sample of chunks: zeros, taken from the system as they are used.
+
+    Args:
+        num_samples: How many samples.
+        width: Values of a sample.
+        dtype: Their type.
+
+    Returns:
+        ``(num_samples, width)`` of the type.
+
+    Raises:
+        ConfigError: There is not so much.
+    """
+    try:
+        return np.zeros((num_samples, width), dtype=dtype)
+    except (MemoryError, ValueError) as exc:
+        raise ConfigError(
+            f"there is no memory for chunks that hold {num_samples} samples", setting="chunk_size",
+            advice="Make chunks smaller",
+        ) from exc  # fmt: skip

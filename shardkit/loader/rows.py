@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from shardkit.loader.buffers import chunk_memory
 from shardkit.loader.tables import COLUMNS
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class RowArena:
 
         Raises:
             ManifestError: A sample table is missing or damaged.
+            ConfigError: There is no memory for so large chunks.
         """
         chunks, within = np.divmod(samples, self._length)
         with self._lock:
@@ -226,7 +228,7 @@ class RowArena:
 
     def _grow(self, num_slots: int) -> None:
         more = num_slots - len(self._chunk)
-        grown = np.zeros((num_slots * self._length, len(COLUMNS)), dtype=np.int64)
+        grown = chunk_memory(num_slots * self._length, len(COLUMNS), np.int64)
         grown[: len(self._rows)] = self._rows
         self._rows = grown
         self._chunk = np.concatenate([self._chunk, np.full(more, -1)])

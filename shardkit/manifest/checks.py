@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shardkit.manifest.samples import SampleTable
     from shardkit.manifest.shards import ShardRow, ShardTable
 
-__all__ = ["check_counts", "check_table"]
+__all__ = ["check_counts", "check_sources", "check_table"]
 
 _BLOCK = 512  # of a tar archive
 _MOST_OF_KIND = {"image": MAX_IMAGE_BYTES, "class": MAX_LABEL_BYTES}
@@ -85,10 +85,23 @@ def check_table(table: SampleTable, row: ShardRow, manifest: Manifest) -> None:
     labels = table.labels
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(manifest.classes):
         raise ManifestError("a label is of no class of the manifest", shard=name, advice="Pack the data set again")
-    # None where the table was read without its paths.
-    for key, source in zip(table.keys[:], table.sources, strict=True) if table.sources else ():
+
+
+def check_sources(table: SampleTable, row: ShardRow) -> None:
+    """Refuse a sample table, read whole, in which a path is not the one that its key was made of.
+
+    Args:
+        table: The table.
+        row: The shard's row in the root table.
+
+    Raises:
+        ManifestError: It is so.
+    """
+    for key, source in zip(table.keys[:], table.sources, strict=True):
         if encode_key(source) != key:
-            raise ManifestError("the source of a sample does not fit its key", shard=name, key=key, advice=ADVICE)
+            raise ManifestError(
+                "the source of a sample does not fit its key", shard=table_name(row.name), key=key, advice=ADVICE
+            )
 
 
 def _check_arrays(table: SampleTable, name: str, manifest: Manifest) -> None:

@@ -62,7 +62,7 @@ def _counts(dataset: DataSet) -> dict[str, Any]:
     for row in dataset.shards:
         table = dataset.sample_table(row)
         labels[row.split].update(table.labels.tolist())
-        formats.update(table.pictures["format"])
+        formats.update(table.pictures["format"][:])
         if len(table):
             widths += [min(table.pictures["width"]), max(table.pictures["width"])]
     return {

@@ -77,7 +77,7 @@ class SampleTable:
         labels: ``(n,)`` int64 class labels.
         fields: Where each field lies, by field name.
         pictures: What the stored picture is: ``width``, ``height`` (as displayed), ``mode``, ``format``,
-            ``orientation``, each a list of n.
+            ``orientation``, each of n.
         blocks: ``(num_blocks,)`` uint64: xxh3_64 of every `BLOCK_BYTES` of the shard from its start, the last block
             short, so that any run of it can be verified at once; empty where pictures are encoded.
     """
@@ -240,12 +240,12 @@ def _sources(table: pa.Table) -> list[bytes]:
     return column.to_pylist()  # type: ignore[no-any-return]
 
 
-def _picture_column(table: pa.Table, name: str) -> list[Any]:
+def _picture_column(table: pa.Table, name: str) -> Sequence[Any]:
     if name not in _TEXT_COLUMNS:
         return numbers(table, name, np.int64).tolist()  # type: ignore[no-any-return]
     texts = Texts(table.column(name))
     text_bytes(texts)
-    return texts[:]
+    return texts
 
 
 def _blocks(table: pa.Table, row: ShardRow) -> NDArray[np.uint64]:

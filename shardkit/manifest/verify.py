@@ -14,6 +14,7 @@ from shardkit.errors import CodecError, FormatError, ShardkitError, StorageError
 from shardkit.files import open_regular
 from shardkit.formats.tar import iter_members
 from shardkit.manifest.blocks import BlockHasher
+from shardkit.manifest.checks import check_sources
 from shardkit.manifest.dataset import DataSet, open_dataset
 from shardkit.manifest.headers import compare_header
 from shardkit.manifest.samples import BLOCK_BYTES
@@ -111,6 +112,7 @@ def _verify_once(row: ShardRow, names: set[str], contents: dict[str, str]) -> No
 
 def _verify_shard(dataset: DataSet, row: ShardRow) -> None:
     table = dataset.sample_table(row)
+    check_sources(table, row)
     size = dataset.store.size(row.name)
     if size is None:
         raise FormatError("the shard is missing", shard=row.name, advice="Copy the data set again")

@@ -14,6 +14,7 @@ import xxhash
 from shardkit.errors import ConfigError, FormatError, StorageError
 from shardkit.files import is_temporary
 from shardkit.manifest import open_dataset
+from shardkit.manifest.checks import check_sources
 from shardkit.packer.source import shown_path, without_suffix
 from shardkit.packer.tree import Tree
 from shardkit.storage import StoreOptions, check_local, local_copy
@@ -54,7 +55,7 @@ def unpack(
     Raises:
         ConfigError: The folder is a URL or holds something else, a path would lead out of it, or there is no such
             split.
-        FormatError: A shard is damaged.
+        FormatError: A shard, a table or the manifest is damaged.
         StorageError: Something cannot be read or written.
     """
     check_local(folder, "folder")
@@ -85,7 +86,9 @@ def _paths(dataset: DataSet, rows: ShardTable, *, with_labels: bool) -> set[byte
     """The path of every picture; what is wrong with one is said before anything is written."""
     paths: set[bytes] = set()
     for row in rows:
-        paths.update(_path(dataset, source) for source in dataset.sample_table(row).sources)
+        table = dataset.sample_table(row)
+        check_sources(table, row)
+        paths.update(_path(dataset, source) for source in table.sources)
     for source in paths:
         # What would leave the folder comes from no packer of ours.
         if not source or b"\0" in source or not {b"", b".", b".."}.isdisjoint(source.split(b"/")):

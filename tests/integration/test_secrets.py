@@ -291,7 +291,7 @@ def test_a_table_that_lies_about_sizes_is_found_out(dataset, tmp_path, size):
 
 def test_a_manifest_without_end_is_not_read(dataset):
     endless = Rule(fault=modes.TooLong(extra=1 << 40), path="/manifest.json")
-    with served(dataset, endless) as server, pytest.raises(StorageError, match="at most 67108864 were expected"):
+    with served(dataset, endless) as server, pytest.raises(StorageError, match="at most 16777216 were expected"):
         batches_of(server.url)
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shardkit.errors import ConfigError
+from shardkit.manifest.limits import MAX_MANIFEST_BYTES
 from shardkit.packer.options import PackOptions, parse_split
 from shardkit.packer.pictures import PictureOptions
 from shardkit.packer.plan import make_plan
@@ -183,3 +184,10 @@ def test_fractions_that_do_not_add_up(split):
 
 def test_split_as_text():
     assert parse_split("train=0.8, val=0.1,test=0.1") == {"train": 0.8, "val": 0.1, "test": 0.1}
+
+
+def test_classes_that_no_manifest_has_room_for_are_refused():
+    listed = source(3)
+    listed.classes.update(f"{number}{'x' * 4000}" for number in range(MAX_MANIFEST_BYTES // 4000))
+    with pytest.raises(ConfigError, match="do not fit the manifest"):
+        make_plan(listed, PackOptions.of(split=None, shard_size="1MB"))
