@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import contextmanager
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["BufferPool", "chunk_memory"]
+__all__ = ["BufferPool", "memory_of_chunks"]
 
 # Arrays begin at multiples of this many bytes: what TensorFlow and JAX ask of memory that they use without a copy.
 _ALIGNMENT = 64
@@ -87,22 +88,18 @@ class BufferPool:
         return None
 
 
-def chunk_memory(num_samples: int, width: int, dtype: type[Any]) -> NDArray[Any]:
-    """Memory for something of each sample of chunks: zeros, taken from the system as they are used.
+@contextmanager
+def memory_of_chunks(num_samples: int) -> Iterator[None]:
+    """Take memory for something of each sample of chunks.
 
     Args:
         num_samples: How many samples.
-        width: Values of a sample.
-        dtype: Their type.
-
-    Returns:
-        ``(num_samples, width)`` of the type.
 
     Raises:
         ConfigError: There is not so much.
     """
     try:
-        return np.zeros((num_samples, width), dtype=dtype)
+        yield
     except (MemoryError, ValueError) as exc:
         raise ConfigError(
             f"there is no memory for chunks that hold {num_samples} samples", setting="chunk_size",

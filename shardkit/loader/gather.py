@@ -14,7 +14,7 @@ import numpy as np
 import xxhash
 
 from shardkit.errors import FormatError, StorageError
-from shardkit.loader.buffers import chunk_memory
+from shardkit.loader.buffers import memory_of_chunks
 from shardkit.manifest import BLOCK_BYTES
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class PixelArena:
         self._sample_bytes = sample_bytes
         self._buffers = buffers
         self._recorder = recorder
-        self._pixels = chunk_memory(num_places, sample_bytes, np.uint8)
+        with memory_of_chunks(num_places):
+            self._pixels = np.empty((num_places, sample_bytes), dtype=np.uint8)
         self._sound = np.zeros(num_places, dtype=bool)
         self._new: list[Fill] = []
         self._pending: list[Fill] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shardkit.loader.buffers import chunk_memory
+from shardkit.loader.buffers import memory_of_chunks
 from shardkit.loader.tables import COLUMNS
 
 if TYPE_CHECKING:
@@ -228,7 +228,9 @@ class RowArena:
 
     def _grow(self, num_slots: int) -> None:
         more = num_slots - len(self._chunk)
-        grown = chunk_memory(num_slots * self._length, len(COLUMNS), np.int64)
+        num_samples = num_slots * self._length
+        with memory_of_chunks(num_samples):
+            grown = np.zeros((num_samples, len(COLUMNS)), dtype=np.int64)
         grown[: len(self._rows)] = self._rows
         self._rows = grown
         self._chunk = np.concatenate([self._chunk, np.full(more, -1)])

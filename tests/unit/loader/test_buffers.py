@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from shardkit.loader.buffers import BufferPool
+from shardkit.errors import ConfigError
+from shardkit.loader.buffers import BufferPool, memory_of_chunks
 
 
 def address(array):
@@ -183,3 +184,9 @@ def test_a_pool_forgets_what_is_too_much():
     del held
     gc.collect()
     assert {address(array) for array in [pool.take((16,), np.uint8) for _ in range(2)]} == newest
+
+
+@pytest.mark.parametrize("samples", [1 << 50, 1 << 62])
+def test_memory_that_is_not_there_is_an_error_by_name(samples):
+    with pytest.raises(ConfigError, match="no memory for chunks"), memory_of_chunks(samples):
+        np.empty((samples, 1000), dtype=np.uint8)

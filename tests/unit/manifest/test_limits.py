@@ -2,13 +2,11 @@
 
 import io
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pictures import make_dataset, write_pictures
 
 import shardkit
-from shardkit.loader.buffers import chunk_memory
 from shardkit.manifest import open_dataset
 from shardkit.manifest.limits import (
     MAX_IMAGE_BYTES,
@@ -51,9 +49,3 @@ def test_an_image_that_no_loader_would_read_is_not_packed(tmp_path):
         shardkit.pack(source, tmp_path / "shards", workers=1)
     assert len(caught.value.failures) == 1
     assert f"over the limit of {MAX_IMAGE_BYTES} bytes" in caught.value.failures[0]
-
-
-def test_memory_that_is_not_there_is_an_error_by_name():
-    for samples in (1 << 50, 1 << 62):
-        with pytest.raises(shardkit.ConfigError, match="no memory for chunks"):
-            chunk_memory(samples, 1000, np.uint8)
