@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, Unpack
@@ -195,6 +196,8 @@ def dataset_in(store: Store, meanwhile: Callable[[], None] | None = None) -> Dat
         if meanwhile is not None:
             meanwhile()
     of_manifest = coming[0].result() if coming else store.read_if_there(MANIFEST_NAME, MAX_MANIFEST_BYTES)
+    # Nothing is left on its way by an error.
+    wait(coming)
     manifest = _manifest_in(store, of_manifest)
     num_shards = sum(info.num_shards for info in manifest.splits.values())
     most_bytes = shard_table_bytes(num_shards)

@@ -29,7 +29,7 @@ def claiming(dataset, folder, **counts):
     (copy / "shards.parquet").write_bytes(table.to_parquet())
     sums = {name: sum(getattr(row, name) for row in rows) for name in ("num_samples", "num_bytes")}
     train = replace(whole.manifest.splits["train"], **sums)
-    manifest = replace(whole.manifest, splits={"train": train}, fingerprint=table.fingerprint())
+    manifest = replace(whole.manifest, splits={"train": train}, fingerprint=table.fingerprint(), shards=table.digest())
     (copy / "manifest.json").write_bytes(manifest.to_json())
     return copy
 
@@ -70,7 +70,7 @@ def test_more_bytes_than_can_be_added(dataset, tmp_path):
     table = ShardTable.of(rows)
     (copy / "shards.parquet").write_bytes(table.to_parquet())
     train = SplitInfo(num_samples=25 * 5, num_bytes=sum(sizes) % (1 << 64), num_shards=5)
-    manifest = replace(whole.manifest, splits={"train": train}, fingerprint=table.fingerprint())
+    manifest = replace(whole.manifest, splits={"train": train}, fingerprint=table.fingerprint(), shards=table.digest())
     (copy / "manifest.json").write_bytes(manifest.to_json())
     with pytest.raises(shardkit.ManifestError, match="more bytes than there are"):
         use(copy)

@@ -282,9 +282,12 @@ def test_a_table_that_lies_about_sizes_is_found_out(dataset, tmp_path, size):
     whole = open_dataset(copy)
     rows = list(whole.shards)
     object.__setattr__(rows[0], "num_bytes", size)
-    (copy / "shards.parquet").write_bytes(ShardTable.of(rows).to_parquet())
+    table = ShardTable.of(rows)
+    (copy / "shards.parquet").write_bytes(table.to_parquet())
     split = replace(whole.manifest.splits["train"], num_bytes=sum(row.num_bytes for row in rows))
-    (copy / "manifest.json").write_bytes(replace(whole.manifest, splits={"train": split}).to_json())
+    (copy / "manifest.json").write_bytes(
+        replace(whole.manifest, splits={"train": split}, shards=table.digest()).to_json()
+    )
     with served(copy) as server, pytest.raises(ShardkitError, match="outside the shard|instead of|fewer bytes"):
         batches_of(server.url, chunk_size=10, shuffle_buffer=40)
 
