@@ -136,9 +136,12 @@ def _check_places(table: SampleTable, row: ShardRow) -> None:
     if len(wrong):
         field, place = divmod(int(order[wrong[0]]), len(table))
         raise _misplaced("it does not come next after a header", table, row, names[field], place)
-    if not 0 <= row.num_bytes - (int(ends[-1]) if len(ends) else 0) <= MAX_HEADER_BYTES:
+    taken = int(ends[-1]) if len(ends) else 0
+    if not 0 <= row.num_bytes - taken <= MAX_HEADER_BYTES:
         raise ManifestError(
-            f"the shard's {row.num_bytes} bytes are not those of its samples", shard=row.name, advice=ADVICE
+            f"the shard has {row.num_bytes} bytes instead of the {taken} that its samples take, and the archive's end",
+            shard=row.name,
+            advice=ADVICE,
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import wait
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, Unpack
@@ -191,13 +190,15 @@ def dataset_in(store: Store, meanwhile: Callable[[], None] | None = None) -> Dat
         # Both at once, and not one after the other.
         wanted = ((MANIFEST_NAME, MAX_MANIFEST_BYTES), (SHARD_TABLE_NAME, SHARD_TABLE_AHEAD_BYTES))
         coming = [store.start_read(*what) for what in wanted]
+        from concurrent import futures
+
         import pyarrow.parquet  # noqa: F401 (it takes as long as the answers, which cannot be read without it)
 
         if meanwhile is not None:
             meanwhile()
+        # Both, so that an error leaves nothing on its way.
+        futures.wait(coming)
     of_manifest = coming[0].result() if coming else store.read_if_there(MANIFEST_NAME, MAX_MANIFEST_BYTES)
-    # Nothing is left on its way by an error.
-    wait(coming)
     manifest = _manifest_in(store, of_manifest)
     num_shards = sum(info.num_shards for info in manifest.splits.values())
     most_bytes = shard_table_bytes(num_shards)

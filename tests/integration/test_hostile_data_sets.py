@@ -240,7 +240,7 @@ def test_a_sparse_shard_takes_no_memory(dataset, tmp_path, what):
     reason = {
         "a sample": "bytes are over the limit of 268435456",
         "a gap": "does not come next after a header",
-        "a tail": "are not those of its samples",
+        "a tail": "that its samples take",
         "a label": "bytes are over the limit of 64",
     }[what]
     refused(dataset, tmp_path, reason)
