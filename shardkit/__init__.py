@@ -13,6 +13,7 @@ from shardkit._version import __version__
 
 if TYPE_CHECKING:
     from shardkit.adapters import Resume, to_keras, to_tf, to_webdataset
+    from shardkit.codecs.limits import ImageLimits
     from shardkit.errors import (
         CodecError,
         ConfigError,
@@ -37,6 +38,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "FormatError",
+    "ImageLimits",
     "Loader",
     "Manifest",
     "ManifestError",
@@ -62,6 +64,7 @@ __all__ = [
 
 _HOMES = {
     "shardkit.adapters": ("Resume", "to_keras", "to_tf", "to_webdataset"),
+    "shardkit.codecs.limits": ("ImageLimits",),
     "shardkit.errors": tuple(name for name in __all__ if name.endswith(("Error", "Warning"))),
     "shardkit.loader": ("Loader",),
     "shardkit.loader.augment": ("random_flip", "random_resized_crop"),

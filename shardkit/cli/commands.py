@@ -15,6 +15,7 @@ from shardkit.cli.cache import app as cache_app
 from shardkit.cli.order import explain, find
 from shardkit.cli.places import Dataset, Datasets, StorageOption, store_options, urls_of
 from shardkit.cli.stop import unwind_when_stopped
+from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits
 from shardkit.redact import printable
 
 if TYPE_CHECKING:
@@ -121,6 +122,16 @@ def pack(
     pad_to_aspect_ratio: Annotated[
         bool, typer.Option("--pad-to-aspect-ratio", help="Of raw pictures: fill up with zeros, do not distort.")
     ] = False,
+    max_pixels: Annotated[int, typer.Option(metavar="N", help="The most pixels of one image.")] = DEFAULT_LIMITS.pixels,
+    max_memory: Annotated[
+        str, typer.Option(metavar="SIZE", help="The most memory that decoding one image may take, by its header.")
+    ] = "1.5GB",
+    max_scans: Annotated[
+        int, typer.Option(metavar="N", help="The most scans of a JPEG; a progressive one has about 10.")
+    ] = DEFAULT_LIMITS.scans,
+    max_seconds: Annotated[
+        float, typer.Option(metavar="S", help="The longest that decoding one image may take, by its header.")
+    ] = DEFAULT_LIMITS.seconds,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a data set that is at DEST.")] = False,
     class_from: Annotated[
         ClassFromChoice, typer.Option(help="The class is the first folder of a path, or the whole of it.")
@@ -149,6 +160,7 @@ def pack(
         seed=seed, shuffle=shuffle, workers=workers, check=check.value, resize=resize,
         quality=quality, store=store.value, image_size=image_size, color_mode=color_mode.value,
         crop_to_aspect_ratio=crop_to_aspect_ratio, pad_to_aspect_ratio=pad_to_aspect_ratio,
+        image_limits=ImageLimits(pixels=max_pixels, memory=max_memory, scans=max_scans, seconds=max_seconds),
         overwrite=overwrite, class_from=class_from.value, follow_symlinks=follow_symlinks,
         path_column=path_column, label_column=label_column, root=root,
         **where.keywords,

@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from shardkit.codecs.costs import check_jpeg, image_cost, pixel_cost
 from shardkit.codecs.jpeg import check_frame, has_end, parse_jpeg
+from shardkit.codecs.limits import DEFAULT_LIMITS, MAX_PIXELS
 from shardkit.codecs.png import parse_png
 from shardkit.errors import CodecError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from shardkit.codecs.limits import ImageLimits
+
 __all__ = [
     "EXTENSIONS",
     "MAX_PIXELS",
     "PICTURE_SUFFIXES",
     "ImageHeader",
-    "check_size",
     "orientation_of",
     "read_header",
     "sniff",
 ]
-
-MAX_PIXELS = 178_956_970
-"""The most pixels a picture may have; Pillow refuses more, too."""
 
 EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -106,24 +106,33 @@ def sniff(data: bytes | memoryview) -> str | None:
     return found.lastgroup if found else None
 
 
-def read_header(data: bytes | memoryview) -> ImageHeader:
-    """Read a picture's header and see that its end is there.
+def read_header(data: bytes | memoryview, limits: ImageLimits = DEFAULT_LIMITS) -> ImageHeader:
+    """Read a picture's header and see that its end is there, and that decoding it does not take too much.
 
     Args:
         data: The whole file.
+        limits: What one image may take.
 
     Returns:
         What it says.
 
     Raises:
-        CodecError: It is no picture, of a format that is not read, damaged, cut, empty or too large.
+        CodecError: It is no picture, of a format that is not read, damaged, cut, empty or over a limit.
     """
+    try:
+        return _read(data, limits)
+    except MemoryError as exc:
+        raise CodecError("there is not enough memory to look at the picture") from exc
+
+
+def _read(data: bytes | memoryview, limits: ImageLimits) -> ImageHeader:
     form = sniff(data)
     if form is None:
         raise CodecError(_not_a_picture(data), advice=f"Known are {', '.join(EXTENSIONS)}")
     if form == "jpeg":
         frame = parse_jpeg(data)
         check_frame(frame)
+        check_jpeg(data, frame, limits)
         mode = _JPEG_MODES[frame.components]
         header = _header(form, frame.width, frame.height, mode, frame.orientation)
         if not has_end(data, frame):
@@ -131,8 +140,10 @@ def read_header(data: bytes | memoryview) -> ImageHeader:
         return header
     if form == "png":
         png = parse_png(data)
+        limits.check_size(png.width, png.height)
+        limits.check(pixel_cost(png.width * png.height, form, len(data)))
         return _header(form, png.width, png.height, png.mode, png.orientation)
-    return _read_with_pillow(data, form)
+    return _read_with_pillow(data, form, limits)
 
 
 def orientation_of(data: bytes | memoryview) -> int:
@@ -152,34 +163,19 @@ def orientation_of(data: bytes | memoryview) -> int:
     return read_header(data).orientation
 
 
-def check_size(width: int, height: int) -> None:
-    """Refuse sizes that no picture has or that would fill the memory.
-
-    Args:
-        width: Pixels across.
-        height: Pixels down.
-
-    Raises:
-        CodecError: The size is zero or over `MAX_PIXELS`.
-    """
-    if width < 1 or height < 1:
-        raise CodecError(f"the picture is {width}x{height} pixels: empty")
-    if width * height > MAX_PIXELS:
-        raise CodecError(f"the picture is {width}x{height} pixels: over the limit of {MAX_PIXELS} pixels")
-
-
 def _header(form: str, width: int, height: int, mode: str, orientation: int) -> ImageHeader:
-    check_size(width, height)
     if orientation >= 5:  # these four lie on a side
         width, height = height, width
     return ImageHeader(form, width, height, mode, orientation)
 
 
-def _read_with_pillow(data: bytes | memoryview, form: str) -> ImageHeader:
+def _read_with_pillow(data: bytes | memoryview, form: str, limits: ImageLimits) -> ImageHeader:
     from shardkit.codecs.ends import is_whole
     from shardkit.codecs.pillow import open_picture, orientation_in, reported, stored_size
 
     with open_picture(data, form) as image, reported(form):
+        limits.check_size(*image.size)
+        limits.check(image_cost(data, form, image))
         orientation = orientation_in(image, form)
         header = _header(form, *stored_size(image, form), image.mode, orientation)
         if not is_whole(data, form, image):

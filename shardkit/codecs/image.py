@@ -13,9 +13,11 @@ import simplejpeg
 
 from shardkit.codecs.arrays import lay_into
 from shardkit.codecs.colors import CHANNELS, PILLOW_MODES, ColorMode
+from shardkit.codecs.costs import check_jpeg, pixel_cost
 from shardkit.codecs.geometry import Box, centre_crop, centred, shown, shown_size, stored_box
-from shardkit.codecs.header import check_size, sniff
+from shardkit.codecs.header import sniff
 from shardkit.codecs.jpeg import JpegFrame, check_frame, parse_jpeg
+from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits
 from shardkit.codecs.pixels import decode_with_pillow
 from shardkit.codecs.plain_png import decode_plain_png
 from shardkit.codecs.png import parse_png
@@ -53,6 +55,7 @@ class ImageDecoder:
         data_format: ``channels_last`` for (H, W, C), ``channels_first`` for (C, H, W).
         stored: Height, width and channels of pictures that are kept as the bytes of such an array; ``None`` for
             pictures that are encoded.
+        limits: What one image may take; one that takes more is a `CodecError`.
 
     Raises:
         ConfigError: A value is not possible.
@@ -66,6 +69,7 @@ class ImageDecoder:
     dtype: Dtype = "uint8"
     data_format: DataFormat = "channels_last"
     stored: tuple[int, int, int] | None = None
+    limits: ImageLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         size: object = self.image_size
@@ -159,7 +163,10 @@ class ImageDecoder:
         pixels = out if direct else np.empty((*self.image_size, self.channels), np.uint8)
         scratch = scratch or Scratch()
         scratch.restart()
-        self._decode(data, pixels, choose_box or self._usual_box, scratch)
+        try:
+            self._decode(data, pixels, choose_box or self._usual_box, scratch)
+        except MemoryError as exc:
+            raise CodecError("there is not enough memory to decode the picture") from exc
         changed = pixels if change is None else change(pixels)
         if changed is not out:
             lay_into(changed, out, channels_first=self.data_format == "channels_first")
@@ -180,7 +187,7 @@ class ImageDecoder:
             return
         frame = parse_jpeg(data)
         check_frame(frame)
-        check_size(frame.width, frame.height)
+        check_jpeg(data, frame, self.limits)
         # CMYK is Pillow's, too.
         if frame.components == 4 or not self._decode_jpeg(data, frame, out, choose_box, scratch):
             self._decode_other(data, form, out, choose_box, scratch, frame.orientation)
@@ -207,7 +214,9 @@ class ImageDecoder:
                 min_factor=reduced,
                 buffer=out if fits else scratch.take(self._decoded_shape(frame, reduced)),
             )
-        except ValueError as exc:
+        except MemoryError:
+            raise
+        except Exception as exc:  # whatever it is, Pillow's word counts
             if "premature end" in str(exc).lower():
                 raise CodecError("the JPEG data end early") from exc
             return False
@@ -235,12 +244,13 @@ class ImageDecoder:
         """A picture's pixels, all of them, and its orientation."""
         if form == "png":
             frame = parse_png(data)
-            check_size(frame.width, frame.height)
+            self.limits.check_size(frame.width, frame.height)
+            self.limits.check(pixel_cost(frame.width * frame.height, form, len(data)))
             orientation = frame.orientation
             plain = decode_plain_png(data, frame, self.color_mode)
             if plain is not None:
                 return plain, orientation
-        pixels, found = decode_with_pillow(data, form, PILLOW_MODES[self.color_mode])
+        pixels, found = decode_with_pillow(data, form, PILLOW_MODES[self.color_mode], self.limits)
         return pixels, orientation or found
 
     def _place(

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import NamedTuple
 
 from shardkit.codecs.exif import exif_orientation, xmp_orientation
 from shardkit.errors import CodecError
 
-__all__ = ["JpegFrame", "check_frame", "has_end", "parse_jpeg"]
+__all__ = ["JpegFrame", "check_frame", "count_scans", "has_end", "most_scans", "parse_jpeg"]
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; the three left out are other things
+_PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers without a length: stuffing, TEM, RST0 to RST7, SOI
 _APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
+_ENDS = frozenset({_SCAN, _END})
 _XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 _MAX_JUNK_BYTES = 1 << 16
+_MAX_SEGMENTS = 10_000  # a segment has up to 64 kB, so no metadata need that many
 _pair = struct.Struct(">H").unpack_from
 _frame = struct.Struct(">BHHB").unpack_from
+_segment_start = re.compile(rb"\xff[^\xff]", re.DOTALL).search
+# Within picture data a byte FF is followed by 0 (stuffing) or a restart marker.
+_data_end = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL).search
 
 
 class JpegFrame(NamedTuple):
-    """What the frame header and the metadata before it say.
+    """What the frame header, the metadata before it, and the first scan's header say.
 
     Attributes:
         width: Pixels across, as stored.
@@ -28,7 +36,10 @@ class JpegFrame(NamedTuple):
         precision: Bits per value, 8 in all but exotic files.
         components: Channels as stored: 1 is gray, 3 colour, 4 CMYK or YCCK.
         orientation: EXIF's, 1 to 8.
-        end: Where the bytes after the frame header start.
+        start: Where the frame header starts.
+        scan: Where the first scan's header starts.
+        one_scan: Whether the first scan has all that there is; libjpeg reads no others then.
+        arithmetic: Whether it is arithmetic-coded.
     """
 
     width: int
@@ -36,11 +47,14 @@ class JpegFrame(NamedTuple):
     precision: int
     components: int
     orientation: int
-    end: int
+    start: int
+    scan: int
+    one_scan: bool
+    arithmetic: bool
 
 
 def parse_jpeg(data: bytes | memoryview) -> JpegFrame:
-    """Walk a JPEG's segments up to its frame header.
+    """Walk a JPEG's segments up to its first scan.
 
     Junk between segments is stepped over, as libjpeg does.
 
@@ -51,22 +65,24 @@ def parse_jpeg(data: bytes | memoryview) -> JpegFrame:
         What it says.
 
     Raises:
-        CodecError: It ends before the frame header, or there is none.
+        CodecError: It ends before the first scan, has no frame header before it, or more segments than any JPEG.
     """
     exif = xmp = None
-    at = 2
+    at, start = 2, 0
     try:
-        while True:
+        for _ in range(_MAX_SEGMENTS):
             if data[at] != 0xFF or (marker := data[at + 1]) == 0xFF:
                 at = _next_segment(data, at)
                 continue
-            if marker in _FRAMES:
-                return _read_frame(data, at, exif or xmp or 1)
             if marker in _BARE:
                 at += 2
                 continue
-            if marker in (_SCAN, _END):
-                raise CodecError("the JPEG has no frame header before its picture data")
+            if marker in _ENDS:
+                break
+            if marker in _FRAMES:
+                if start:
+                    raise CodecError("the JPEG has two frame headers")
+                start = at
             (length,) = _pair(data, at + 2)
             if marker == _APP1:
                 body = data[at + 4 : at + 2 + length]
@@ -75,8 +91,58 @@ def parse_jpeg(data: bytes | memoryview) -> JpegFrame:
                 elif body[:29] == _XMP_NAME:
                     xmp = xmp or xmp_orientation(body)
             at += 2 + max(length, 2)
+        else:
+            raise CodecError(f"the JPEG has over {_MAX_SEGMENTS} segments before its picture data")
+        if not start or marker == _END:
+            raise CodecError("the JPEG has no frame header before its picture data")
+        precision, height, width, components = _frame(data, start + 4)
+        form = data[start + 1]
+        one_scan = form not in _PROGRESSIVE and data[at + 4] == components
     except (IndexError, struct.error) as exc:
         raise CodecError("the JPEG data end within the header") from exc
+    return JpegFrame(width, height, precision, components, exif or xmp or 1, start, at, one_scan, form in _ARITHMETIC)
+
+
+def most_scans(data: bytes | memoryview, frame: JpegFrame) -> int:
+    """At most how many scans there are, told quickly: thumbnails and second images count, too.
+
+    Args:
+        data: The file.
+        frame: Its header.
+
+    Returns:
+        The number, not less than `count_scans` finds.
+    """
+    if frame.one_scan:
+        return 1
+    return (data if isinstance(data, bytes) else bytes(data)).count(b"\xff\xda", frame.scan)
+
+
+def count_scans(data: bytes | memoryview, frame: JpegFrame, most: int) -> int:
+    """How many scans there are, segment by segment up to the end marker.
+
+    Args:
+        data: The file.
+        frame: Its header.
+        most: Where to stop counting.
+
+    Returns:
+        The number, at most ``most + 1``.
+    """
+    if frame.one_scan:
+        return 1
+    scans, at = 0, frame.scan
+    while scans <= most and (found := _data_end(data, at)) is not None:
+        at = found.start()
+        marker = data[at + 1]
+        if marker == _END:
+            break
+        scans += marker == _SCAN
+        at += 2
+        # What libjpeg does not know ends decoding there, so that it does not matter how it is stepped over.
+        if marker not in _BARE and at + 2 <= len(data):
+            at += max(_pair(data, at)[0], 2)
+    return scans
 
 
 def check_frame(frame: JpegFrame) -> None:
@@ -110,18 +176,14 @@ def has_end(data: bytes | memoryview, frame: JpegFrame) -> bool:
     """
     if data[-2:] == b"\xff\xd9":
         return True
-    return b"\xff\xd9" in bytes(data[frame.end :])
-
-
-def _read_frame(data: bytes | memoryview, at: int, orientation: int) -> JpegFrame:
-    (length,) = _pair(data, at + 2)
-    precision, height, width, components = _frame(data, at + 4)
-    return JpegFrame(width, height, precision, components, orientation, at + 2 + length)
+    return b"\xff\xd9" in bytes(data[frame.scan :])
 
 
 def _next_segment(data: bytes | memoryview, at: int) -> int:
     """The next place that may start a segment: an FF that something other than FF follows."""
-    for place in range(at, at + _MAX_JUNK_BYTES):
-        if data[place] == 0xFF and data[place + 1] != 0xFF:
-            return place
-    raise CodecError("the JPEG's header is overwritten with something else")
+    found = _segment_start(data, at, at + _MAX_JUNK_BYTES + 1)
+    if found is None:
+        if at + _MAX_JUNK_BYTES >= len(data):
+            raise IndexError
+        raise CodecError("the JPEG's header is overwritten with something else")
+    return found.start()

@@ -129,8 +129,10 @@ def reported(form: str) -> Iterator[None]:
     """
     try:
         yield
-    except (CodecError, MemoryError):
+    except CodecError:
         raise
+    except MemoryError as exc:
+        raise CodecError(f"there is not enough memory to decode the {form} picture") from exc
     except Image.DecompressionBombError as exc:
         raise CodecError(f"the {form} picture has too many pixels: {exc}") from exc
     except UnidentifiedImageError as exc:

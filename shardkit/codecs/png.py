@@ -20,6 +20,7 @@ _MODES = {
     (16, 0): "I;16",
     (8, 4): "LA",
 }
+_MAX_OTHER_CHUNKS = 10_000
 _XMP_NAME = b"XML:com.adobe.xmp\0\0\0"  # the two zero bytes behind the name: not compressed
 _header = struct.Struct(">I4sIIBB").unpack_from
 _chunk = struct.Struct(">I4s").unpack_from
@@ -65,7 +66,7 @@ def parse_png(data: bytes | memoryview) -> PngFrame:
     """
     exif = xmp = None
     animated = transparent = scattered = False
-    start = stop = 0
+    start = stop = others = 0
     at = 33  # behind the header chunk
     try:
         _, first, width, height, bits, colour = _header(data, 8)
@@ -80,6 +81,8 @@ def parse_png(data: bytes | memoryview) -> PngFrame:
                 stop = at + 12 + length
             elif kind == b"IEND":
                 break
+            elif (others := others + 1) > _MAX_OTHER_CHUNKS:
+                raise CodecError(f"the PNG has over {_MAX_OTHER_CHUNKS} chunks besides its pixels")
             elif kind == b"eXIf":
                 exif = exif or exif_orientation(data[at + 8 : at + 8 + length])
             elif kind == b"iTXt" and data[at + 8 : at + 28] == _XMP_NAME:

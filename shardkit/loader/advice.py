@@ -156,7 +156,7 @@ def try_resize(pictures: Sequence[bytes], decoder: ImageDecoder, side: int) -> T
     rows, scratch = np.empty((len(pictures), *decoder.shape), decoder.dtype), Scratch()
     for picture in pictures:
         try:
-            shrunk = shrink(picture, read_header(picture), side, _QUALITY)
+            shrunk = shrink(picture, read_header(picture, decoder.limits), side, _QUALITY, decoder.limits)
             decoder.decode_into(picture, rows[0], scratch=scratch)
         except CodecError:
             continue

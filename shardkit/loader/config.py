@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits, checked_limits
 from shardkit.errors import ConfigError
 from shardkit.loader.augment import Augmenter, RandomResizedCrop, as_transforms
 from shardkit.loader.order import OrderNumbers
@@ -72,6 +73,7 @@ class LoaderOptions(StoreKeywords, total=False):
     data_format: DataFormat
     augment: Sequence[Transform | AugmentFunction]
     decode: bool
+    image_limits: ImageLimits
     shuffle: bool | Literal["global"]
     seed: int
     shuffle_buffer: int | str
@@ -180,6 +182,7 @@ class DecodeConfig:
         augment: What changes each picture at random, in turn: `random_resized_crop`, `random_flip`, and functions
             ``(array, rng) -> array``.
         decode: Whether pictures are decoded; else their bytes are handed out as they are.
+        image_limits: How much one image may take; one that takes more is a bad sample.
     """
 
     image_size: tuple[int, int] | None = None
@@ -192,6 +195,7 @@ class DecodeConfig:
     data_format: DataFormat = "channels_last"
     augment: Sequence[Transform | AugmentFunction] = ()
     decode: bool = True
+    image_limits: ImageLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         _one_of("dtype", self.dtype, "uint8", "float32", "float16")
@@ -200,6 +204,7 @@ class DecodeConfig:
         _one_of("label_mode", self.label_mode, "int", "categorical", "binary", None)
         for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias", "decode"):
             _one_of(name, getattr(self, name), True, False)
+        checked_limits(self.image_limits)
         size: object = (1, 1) if self.image_size is None else self.image_size
         if not isinstance(size, (tuple, list)) or len(size) != 2:
             raise ConfigError("image_size must be (height, width)", setting="image_size", value=size)
@@ -257,6 +262,7 @@ class DecodeConfig:
             antialias=self.antialias,
             dtype=self.dtype,
             data_format=self.data_format,
+            limits=self.image_limits,
         )
 
     def augmenter(self, order: OrderNumbers, epoch: int) -> Augmenter | None:

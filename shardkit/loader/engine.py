@@ -13,7 +13,7 @@ import queue
 import threading
 import weakref
 from collections import deque
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from shardkit.errors import ShardkitError
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
 __all__ = ["Job", "OrderedWork"]
+
+# A decoder in C cannot be stopped. A thread that is within one for longer than this is left to itself: it ends when the
+# decoder returns, and holds neither the caller nor the end of the process.
+_LET_GO_S = 1.0
 
 # A thread without work ends after this long and is started again when there is some, so that an iterator that is
 # left lying about keeps no thread.
@@ -52,8 +56,9 @@ class Job(Protocol[Result]):
 class OrderedWork(Generic[R]):
     """Iterates over the results of jobs, which are worked on ahead.
 
-    Whoever iterates owns it. When it ends, or is closed, its threads are gone; when it is dropped, or the interpreter
-    ends, they go at once. An error in a job is raised when that job's turn comes, and ends the iteration.
+    Whoever iterates owns it. When it ends, or is closed, its threads are gone; one that a decoder holds for over a
+    second ends when that returns. When it is dropped, or the interpreter ends, they go at once. An error in a job is
+    raised when that job's turn comes, and ends the iteration.
 
     Args:
         jobs: Makes the jobs, one at a time, in a working thread.
@@ -103,7 +108,7 @@ class OrderedWork(Generic[R]):
         return result
 
     def close(self) -> None:
-        """Stop the threads and wait for them; what was made ahead is dropped."""
+        """Stop the threads and wait for them, for a second at most; what was made ahead is dropped."""
         self._ready.clear()
         self._core.close()
 
@@ -301,12 +306,15 @@ class _Core(Generic[R]):
         self.close()
 
     def close(self) -> None:
-        """Stop the threads and wait for them."""
+        """Stop the threads and wait for them, for a second at most."""
         self.abandon()
+        until = monotonic() + _LET_GO_S
         for thread in self._threads:
             # Ctrl-C may have come while a thread was being started.
             with contextlib.suppress(RuntimeError):
-                thread.join()
+                thread.join(max(until - monotonic(), 0))
+        if self._num_running:
+            atexit.unregister(self.close)
         with self._lock:
             self._drop_work()
         self._wake_consumer.put(None)

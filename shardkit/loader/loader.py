@@ -51,7 +51,7 @@ class Loader:
 
             content: ``image_size=(256, 256)`` and ``color_mode="rgb"``, or as arrays are kept, ``label_mode="int"``,
             ``crop_to_aspect_ratio=False``, ``pad_to_aspect_ratio=False``, ``antialias=True``, ``dtype="uint8"``,
-            ``data_format="channels_last"``, ``augment=()``, ``decode=True``.
+            ``data_format="channels_last"``, ``augment=()``, ``decode=True``, ``image_limits=ImageLimits()``.
 
             ranks: ``rank=0`` (``"auto"`` asks JAX, ``TF_CONFIG`` and the usual launchers), ``world_size=1``.
 

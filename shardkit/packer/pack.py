@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
+from shardkit.codecs.limits import DEFAULT_LIMITS
 from shardkit.errors import ConfigError, PackError, ShardkitError, StorageError
 from shardkit.machine import usable_cores
 from shardkit.manifest import FieldInfo, Manifest, ShardRow, ShardTable, SplitInfo
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from shardkit.codecs.colors import ColorMode
+    from shardkit.codecs.limits import ImageLimits
     from shardkit.packer.pictures import Check, PictureOptions, StoreAs
     from shardkit.storage import Store, StoreKeywords
 
@@ -79,6 +81,7 @@ def pack(
     color_mode: ColorMode = "rgb",
     crop_to_aspect_ratio: bool = False,
     pad_to_aspect_ratio: bool = False,
+    image_limits: ImageLimits = DEFAULT_LIMITS,
     overwrite: bool = False,
     class_from: ClassFrom = "top",
     follow_symlinks: bool = False,
@@ -118,6 +121,8 @@ def pack(
         color_mode: For raw pictures: ``"rgb"``, ``"grayscale"`` or ``"rgba"``.
         crop_to_aspect_ratio: For raw pictures: use the largest part in the middle that has the array's aspect ratio.
         pad_to_aspect_ratio: For raw pictures: keep the aspect ratio and fill up with zeros.
+        image_limits: How much one image may take: pixels, memory, scans and seconds, see `ImageLimits`. One that takes
+            more cannot be packed. A loader has the same limits, and needs those that were given here.
         overwrite: Replace what shardkit packed there before, and keep nothing of it.
         class_from: For a folder: ``"top"``, a picture's class is its first folder, as in Keras; ``"path"``: all of
             them.
@@ -145,7 +150,7 @@ def pack(
         split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples, seed=seed, shuffle=shuffle,
         class_from=class_from, labels_from=listing.kind(), check=check, resize=resize, quality=quality,
         store=store, image_size=image_size, color_mode=color_mode, crop_to_aspect_ratio=crop_to_aspect_ratio,
-        pad_to_aspect_ratio=pad_to_aspect_ratio,
+        pad_to_aspect_ratio=pad_to_aspect_ratio, image_limits=image_limits,
     )  # fmt: skip
     if workers is not None:
         whole_number("workers", workers, 1)

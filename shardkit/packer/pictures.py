@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from shardkit.codecs.colors import CHANNELS, PILLOW_MODES, ColorMode
 from shardkit.codecs.header import EXTENSIONS, MAX_PIXELS, ImageHeader, read_header
+from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits, checked_limits
 from shardkit.errors import ConfigError
+from shardkit.machine import interruptible
 from shardkit.units import whole_number
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ class PictureOptions:
     color_mode: ColorMode = "rgb"
     crop_to_aspect_ratio: bool = False
     pad_to_aspect_ratio: bool = False
+    image_limits: ImageLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
         # Tuples, not sets: what is not hashable is refused too.
@@ -59,6 +63,7 @@ class PictureOptions:
             self._check_raw()
         else:
             self._refuse_of_raw()
+        checked_limits(self.image_limits)
         if self.resize is not None:
             whole_number("resize", self.resize, 1)
         if self.quality is not None:
@@ -113,12 +118,18 @@ class PictureOptions:
             color_mode=self.color_mode,
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             pad_to_aspect_ratio=self.pad_to_aspect_ratio,
+            limits=self.image_limits,
         )
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
         """``(H, W, C)`` of every picture that is stored raw; ``None`` for encoded ones."""
         return None if self.image_size is None else (*self.image_size, CHANNELS[self.color_mode])
+
+    @property
+    def decodes(self) -> bool:
+        """Whether pictures are decoded, not only looked at."""
+        return self.shape is not None or self.resize is not None or self.check == "decode"
 
     @property
     def longest_extension(self) -> bytes:
@@ -138,6 +149,8 @@ class PictureOptions:
         if self.image_size is not None:
             found |= {name: getattr(self, name) for name in ("store", *_OF_RAW)}
             found["image_size"] = list(self.image_size)
+        if self.image_limits != DEFAULT_LIMITS:
+            found["image_limits"] = self.image_limits.as_json()
         return found
 
     def planned_bytes(self, size: int) -> int:
@@ -184,7 +197,13 @@ def stored_picture(data: bytes, options: PictureOptions) -> StoredPicture:
     Raises:
         CodecError: It is no picture that can be decoded.
     """
-    header = read_header(data)
+    header = read_header(data, options.image_limits)
+    if options.decodes and threading.current_thread() is threading.main_thread():
+        return interruptible(lambda: _made(data, header, options))
+    return _made(data, header, options)
+
+
+def _made(data: bytes, header: ImageHeader, options: PictureOptions) -> StoredPicture:
     if options.shape is not None:
         height, width, _ = options.shape
         array = ImageHeader("raw", width, height, PILLOW_MODES[options.color_mode], 1)
@@ -192,13 +211,13 @@ def stored_picture(data: bytes, options: PictureOptions) -> StoredPicture:
     if options.resize is not None:
         from shardkit.codecs.shrink import shrink
 
-        shrunk = shrink(data, header, options.resize, options.jpeg_quality)
+        shrunk = shrink(data, header, options.resize, options.jpeg_quality, options.image_limits)
         if shrunk is not None:
             return StoredPicture(*shrunk, EXTENSIONS[shrunk[1].format])
     if options.check == "decode":
         from shardkit.codecs.image import ImageDecoder
 
-        ImageDecoder(image_size=(8, 8)).decode(data)
+        ImageDecoder(image_size=(8, 8), limits=options.image_limits).decode(data)
     return StoredPicture(data, header, EXTENSIONS[header.format])
 
 
