@@ -5,11 +5,43 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import queue
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
-__all__ = ["usable_cores"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["interruptible", "usable_cores"]
 
 _CGROUPS = Path("/sys/fs/cgroup")
+
+R = TypeVar("R")
+
+
+def interruptible(work: Callable[[], R]) -> R:
+    """Do something in a thread of its own, so that Ctrl-C ends the waiting for it, even within a library in C.
+
+    Args:
+        work: What is to be done. When the waiting was ended, it runs to its end by itself, so it must change nothing.
+
+    Returns:
+        What it returns. What it raises is raised here.
+    """
+    outcome: queue.SimpleQueue[tuple[R | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((work(), None))
+        except BaseException as exc:  # noqa: BLE001 (raised by the thread that waits)
+            outcome.put((None, exc))
+
+    threading.Thread(target=run, daemon=True).start()
+    result, error = outcome.get()
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]
 
 
 def usable_cores(cgroups: Path = _CGROUPS) -> int:

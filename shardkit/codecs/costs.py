@@ -66,6 +66,9 @@ def check_jpeg(data: bytes | memoryview, frame: JpegFrame, limits: ImageLimits) 
     Raises:
         CodecError: It is empty or over a limit.
     """
+    pixels = frame.width * frame.height
+    if frame.one_scan and pixels > 0 and pixels + len(data) <= limits.easy:
+        return
     limits.check_size(frame.width, frame.height)
     limits.check_either(
         _jpeg_cost(data, frame, most_scans(data, frame)),

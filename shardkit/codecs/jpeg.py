@@ -15,6 +15,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15; th
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _BARE = frozenset({0x00, 0x01, *range(0xD0, 0xD9)})  # markers without a length: stuffing, TEM, RST0 to RST7, SOI
+_TABLES = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xE2, 0xED, 0xEE})  # the usual segments of which nothing is needed here
 _APP1, _SCAN, _END = 0xE1, 0xDA, 0xD9
 _ENDS = frozenset({_SCAN, _END})
 _XMP_NAME = b"http://ns.adobe.com/xap/1.0/\0"
@@ -74,11 +75,14 @@ def parse_jpeg(data: bytes | memoryview) -> JpegFrame:
             if data[at] != 0xFF or (marker := data[at + 1]) == 0xFF:
                 at = _next_segment(data, at)
                 continue
-            if marker in _BARE:
-                at += 2
+            if marker in _TABLES:
+                at += 2 + max(data[at + 2] << 8 | data[at + 3], 2)
                 continue
             if marker in _ENDS:
                 break
+            if marker in _BARE:
+                at += 2
+                continue
             if marker in _FRAMES:
                 if start:
                     raise CodecError("the JPEG has two frame headers")

@@ -7,7 +7,7 @@ says of itself, before anything is decoded. The estimates are the same on any ma
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from shardkit.errors import CodecError, ConfigError
@@ -50,6 +50,7 @@ class ImageLimits:
         memory: Bytes while it is decoded, besides those of the file: a number, or text such as ``"1.5GB"``.
         scans: Passes that a JPEG makes over the image. A progressive one has about 10.
         seconds: Of decoding, estimated from the header and the file's length, on one core of a usual machine.
+        easy: Follows from the others: pixels and bytes together, under which no JPEG of one scan is over a limit.
 
     Raises:
         ConfigError: A limit is not a number from 1, or not a size; ``seconds`` is not a number over 0.
@@ -59,6 +60,7 @@ class ImageLimits:
     memory: int | str = _MAX_MEMORY
     scans: int = _MAX_SCANS
     seconds: float = _MAX_SECONDS
+    easy: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.memory, str):
@@ -69,6 +71,9 @@ class ImageLimits:
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
             raise ConfigError("seconds must be a number over 0", setting="seconds", value=seconds)
         object.__setattr__(self, "seconds", float(seconds))
+        # Of one scan, a JPEG takes up to 8 bytes of memory a pixel, and under 100 ns for a pixel and a byte.
+        easy = min(self.pixels, self.most_bytes // 8, int(self.seconds * 1e7))
+        object.__setattr__(self, "easy", easy)
 
     @property
     def most_bytes(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -30,6 +29,7 @@ _OF_RAW: Mapping[str, object] = MappingProxyType(
     {"image_size": None, "color_mode": "rgb", "crop_to_aspect_ratio": False, "pad_to_aspect_ratio": False}
 )
 _QUALITY = 90
+_LARGE_PIXELS = 1 << 20  # a thread costs nothing beside decoding so many
 # Bytes that a pixel of a JPEG takes by its quality: the mean over 64 photographs with a shorter side of 256, 4:2:0.
 _BYTES_PER_PIXEL = ((1, 0.02), (50, 0.10), (75, 0.15), (85, 0.20), (90, 0.25), (95, 0.36), (98, 0.50), (100, 0.72))
 _ASPECT_RATIO = 1.5  # of those photographs
@@ -198,7 +198,7 @@ def stored_picture(data: bytes, options: PictureOptions) -> StoredPicture:
         CodecError: It is no picture that can be decoded.
     """
     header = read_header(data, options.image_limits)
-    if options.decodes and threading.current_thread() is threading.main_thread():
+    if options.decodes and header.width * header.height > _LARGE_PIXELS:
         return interruptible(lambda: _made(data, header, options))
     return _made(data, header, options)
 
