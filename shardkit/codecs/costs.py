@@ -38,8 +38,8 @@ class _Rate(NamedTuple):
 
 _RATES = {
     "png": _Rate(_OUT_BYTES, 30, 8),
-    "gif": _Rate(_OUT_BYTES, 20, 10),
-    "webp": _Rate(16, 35, 75),
+    "gif": _Rate(_OUT_BYTES, 25, 10),
+    "webp": _Rate(14, 35, 75),
     "bmp": _Rate(_OUT_BYTES, 15, 0),
     _RLE: _Rate(_OUT_BYTES, 60, 300),
     "tiff": _Rate(_OUT_BYTES, 25, 15),
@@ -52,7 +52,7 @@ _SLOW_BYTE_NS = 300
 _LZMA, _LZMA_BYTE_NS = 34925, 70
 
 _BLOCK_BYTES, _PRECINCT_BYTES, _TILE_BYTES, _TILE_COMPONENT_BYTES = 420, 200, 6000, 2200  # OpenJPEG's structures
-_JPEG2000_SAMPLE_NS, _JPEG2000_BYTE_NS, _BLOCK_NS, _TILE_NS = 20, 190, 600, 15_000
+_JPEG2000_SAMPLE_NS, _JPEG2000_BYTE_NS, _BLOCK_NS, _TILE_NS = 25, 190, 600, 15_000
 
 
 def check_jpeg(data: bytes | memoryview, frame: JpegFrame, limits: ImageLimits) -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from shardkit.machine import usable_cores
+from shardkit.machine import interruptible, usable_cores
 
 
 @pytest.fixture
@@ -32,3 +32,9 @@ def test_a_quota_of_the_older_kind_counts(tmp_path, eight_cores, quota, cores):
 
 def test_without_control_groups_the_processors_count(tmp_path, eight_cores):
     assert usable_cores(tmp_path) == 8
+
+
+def test_work_in_a_thread_of_its_own_returns_and_raises():
+    assert interruptible(lambda: 7) == 7
+    with pytest.raises(ZeroDivisionError):
+        interruptible(lambda: 1 // 0)

@@ -125,3 +125,16 @@ def test_idle_threads_end_and_start_again():
     assert len(idle) == 1
     assert len(list(work)) == 9
     assert len(idle) == 2
+
+
+def test_a_thread_that_a_decoder_holds_is_not_waited_for_for_long():
+    tidied = threading.Event()
+    work = OrderedWork(
+        (Counted(number, parts=1, wait=6 * number) for number in range(2)), threads=1, ahead=1, on_idle=tidied.set
+    )
+    next(work)
+    started = time.monotonic()
+    work.close()
+    assert time.monotonic() - started < 5  # a second, and not what is left of six
+    assert list(work) == []
+    assert tidied.wait(60)
