@@ -262,7 +262,7 @@ for data in large:
     [
         ("jpeg-20000-scans.jpg", "over 100 scans"),
         ("jp2-256-bytes-3.3GB.jp2", "3.4 GB of memory"),
-        ("webp-7kB-3GB.webp", "3.5 GB of memory"),
+        ("webp-7kB-3GB.webp", "3.2 GB of memory"),
     ],
 )
 def test_hostile_images_are_refused_at_once(name: str, words: str) -> None:
