@@ -36,6 +36,8 @@ def loaders(dataset, **options):
 class Stop(keras.callbacks.Callback):
     """Raises in the middle, as an exception in a training step does."""
 
+    resume_attributes = ()
+
     def __init__(self, epoch, batch):
         super().__init__()
         self.place, self.epoch = (epoch, batch), None
@@ -50,6 +52,8 @@ class Stop(keras.callbacks.Callback):
 
 class Watch(keras.callbacks.Callback):
     """Notes what Keras calls."""
+
+    resume_attributes = ()
 
     def __init__(self):
         super().__init__()

@@ -74,6 +74,7 @@ class Counting(keras.Sequential):
 class StandStill(keras.callbacks.Callback):
     """Says that so many steps are done, and does nothing more."""
 
+    resume_attributes = ()
     steps = 0
 
     def on_train_batch_end(self, batch, logs=None):

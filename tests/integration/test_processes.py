@@ -142,7 +142,7 @@ def test_a_run_killed_on_four_ranks_goes_on_on_one_two_and_three(dataset, plan, 
     folder = tmp_path / "four"
     with started(dataset, folder, 4, run=str(tmp_path / "save"), hang_after=done) as processes:
         wait_until(lambda: len(list(folder.glob("*.hangs"))) == 4, processes, folder)
-    saved = read_snapshot(open_store(tmp_path / "save"), "resume.npz").document["loader"]
+    saved = read_snapshot(open_store(tmp_path / "save"), "resume.npz").loader
     assert (saved["epoch"], saved["step"]) == (1, 2)
     for world_size in (1, 2, 3):
         save = tmp_path / f"save-{world_size}"

@@ -121,6 +121,8 @@ def test_a_stop_during_validation_loses_nothing(dataset, tmp_path):
     trained = []
 
     class Count(keras.callbacks.Callback):
+        resume_attributes = ()
+
         def on_epoch_begin(self, epoch, logs=None):
             self.iterations = int(self.model.optimizer.iterations.numpy())
 

@@ -86,6 +86,8 @@ def test_a_new_run_begins_where_the_data_stand(dataset, tmp_path):
 class ReadEverywhere(keras.callbacks.Callback):
     """Evaluates the training data at an epoch's end, and predicts and iterates within an epoch."""
 
+    resume_attributes = ("found",)
+
     def __init__(self, data):
         super().__init__()
         self.data, self.found = lambda: data, []
@@ -156,6 +158,8 @@ def test_callbacks_may_read_the_training_data(dataset, tmp_path, validate):
 
 def test_a_thread_may_read_the_training_data(dataset, tmp_path):
     class ReadElsewhere(keras.callbacks.Callback):
+        resume_attributes = ()
+
         def __init__(self, data):
             super().__init__()
             self.data, self.found = lambda: data, []
@@ -223,6 +227,8 @@ def test_the_same_data_and_callback_train_on_after_an_exception(dataset, tmp_pat
 
 def test_a_callback_that_is_used_again_keeps_what_it_counted(dataset, tmp_path):
     class CountFirst(keras.callbacks.Callback):
+        resume_attributes = ("epoch", "count")
+
         def __init__(self):
             super().__init__()
             self.epoch, self.count = None, 0

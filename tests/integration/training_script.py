@@ -51,6 +51,8 @@ def random_numbers():
 class EvaluateTheTrainingData(keras.callbacks.Callback):
     """Reads the data that are trained from, within epochs and between them, in every way there is."""
 
+    resume_attributes = ("found",)
+
     def __init__(self, data):
         super().__init__()
         self.reads, self.found = lambda: data, []
@@ -68,6 +70,8 @@ class EvaluateTheTrainingData(keras.callbacks.Callback):
 
 class Slow(keras.callbacks.Callback):
     """Makes the run last long enough to be killed in the middle. Draws random numbers, which must not repeat."""
+
+    resume_attributes = ("drawn",)
 
     def __init__(self, seconds):
         super().__init__()

@@ -5,7 +5,6 @@ Libraries are not imported here: a model cannot hold what belongs to a library t
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from abc import ABC, abstractmethod
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from shardkit.adapters.keras.randomness import generator_state, set_generator_state
-from shardkit.adapters.keras.snapshot import from_plain, to_plain
+from shardkit.adapters.keras.generators import check_state, generator_state, set_generator_state
+from shardkit.adapters.keras.plain import from_bytes, to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +51,16 @@ class Holder(ABC):
     @abstractmethod
     def read(self) -> Bytes:
         """What it holds now."""
+
+    def check(self, data: Bytes) -> None:
+        """Refuse what `write` cannot take.
+
+        Raises:
+            ValueError: `read` gives nothing like it.
+        """
+        expected = len(self.read())
+        if len(data) != expected:
+            raise ValueError(f"{len(data)} bytes instead of {expected}")
 
     @abstractmethod
     def write(self, data: Bytes) -> None:
@@ -123,15 +132,13 @@ class _Generator(Holder):
         return (), type(self.value).__name__ if bits is None else type(bits).__name__
 
     def read(self) -> Bytes:
-        arrays: dict[str, np.ndarray[Any, Any]] = {}
-        plain = to_plain(generator_state(self.value), "state", arrays)
-        values = {name: [array.dtype.str, array.tolist()] for name, array in arrays.items()}
-        return np.frombuffer(json.dumps([plain, values]).encode(), dtype=np.uint8)
+        return np.frombuffer(to_bytes(generator_state(self.value), "a generator's state"), dtype=np.uint8)
+
+    def check(self, data: Bytes) -> None:
+        check_state(from_bytes(data.tobytes()), generator_state(self.value), "state")
 
     def write(self, data: Bytes) -> None:
-        plain, values = json.loads(data.tobytes())
-        arrays = {name: np.array(numbers, dtype) for name, (dtype, numbers) in values.items()}
-        set_generator_state(self.value, from_plain(plain, arrays))
+        set_generator_state(self.value, from_bytes(data.tobytes()))
 
 
 def holder_of(value: Any) -> Holder | None:

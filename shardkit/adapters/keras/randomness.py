@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import random
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from keras.src.backend import random_seed_dtype
 from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 
-__all__ = [
-    "generator_state",
-    "random_states",
-    "restore_random_states",
-    "set_generator_state",
-    "unsaved_operations",
-]
+from shardkit.adapters.keras.generators import check_array, check_state, generator_state, set_generator_state
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["check_random_states", "random_states", "restore_random_states", "unsaved_operations"]
+
+_LIBRARIES = {"python", "numpy", "keras", "tensorflow", "torch"}
+# The numbers in the state of each algorithm of TensorFlow: Philox and ThreeFry.
+_TENSORFLOW_SIZES = {1: 3, 2: 2}
 
 
 def random_states() -> dict[str, Any]:
@@ -35,11 +39,37 @@ def random_states() -> dict[str, Any]:
     return {name: state for name, state in found.items() if state is not None}
 
 
-def restore_random_states(states: dict[str, Any]) -> None:
+def check_random_states(states: Mapping[str, Any]) -> None:
+    """Refuse states that the generators of this process cannot take. None is changed.
+
+    Args:
+        states: Perhaps what `random_states` gave.
+
+    Raises:
+        ValueError: They are of other generators, or of none.
+    """
+    if not {"python", "numpy"} <= set(states) <= _LIBRARIES:
+        raise ValueError("it has the states of other libraries")
+    check_state(states["python"], generator_state(random), "python")
+    check_state(states["numpy"], generator_state(np.random), "numpy")
+    if "keras" in states:
+        now = _keras_state()
+        check_array(states["keras"], np.zeros(2, random_seed_dtype()) if now is None else now, "keras")
+    if "tensorflow" in states:
+        _check_tensorflow(states["tensorflow"])
+    if "torch" in states:
+        _check_torch(states["torch"])
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
     """Put the generators of the process back.
 
     Args:
-        states: As `random_states` gave them.
+        states: As `random_states` gave them, checked.
+
+    Raises:
+        RuntimeError: A generator does not take its state.
+        ValueError: The same.
     """
     if "keras" in states:
         # Makes the generator where there is none, with a number of Python's generator.
@@ -50,37 +80,6 @@ def restore_random_states(states: dict[str, Any]) -> None:
         _restore_torch(states["torch"])
     set_generator_state(np.random, states["numpy"])
     set_generator_state(random, states["python"])
-
-
-def generator_state(generator: Any) -> Any:
-    """The state of a generator of Python or numpy, or ``None`` if it is no generator.
-
-    Args:
-        generator: A `random.Random`, a generator of numpy, or the module of either.
-    """
-    if generator is random or isinstance(generator, random.Random):
-        version, numbers, gauss = generator.getstate()
-        return {"version": version, "numbers": np.array(numbers, dtype=np.uint32), "gauss": gauss}
-    if generator is np.random or isinstance(generator, np.random.RandomState):
-        return generator.get_state(legacy=False)
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return None
-
-
-def set_generator_state(generator: Any, state: Any) -> None:
-    """Put a generator back.
-
-    Args:
-        generator: As `generator_state` takes it.
-        state: As `generator_state` gave it.
-    """
-    if generator is random or isinstance(generator, random.Random):
-        generator.setstate((state["version"], tuple(state["numbers"].tolist()), state["gauss"]))
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    else:
-        generator.set_state(state)
 
 
 def unsaved_operations(train_function: Any) -> list[str]:
@@ -123,6 +122,24 @@ def _tensorflow_states() -> Any:
     return found if generator is not None or seeds is not None else None
 
 
+def _check_tensorflow(states: Any) -> None:
+    if type(states) is not dict or set(states) != {"generator", "algorithm", "seeds"}:
+        raise ValueError("tensorflow is of another generator")
+    generator, algorithm = states["generator"], states["algorithm"]
+    if (generator is None) != (algorithm is None):
+        raise ValueError("tensorflow.algorithm is of another generator")
+    if generator is not None:
+        size = _TENSORFLOW_SIZES.get(algorithm) if type(algorithm) is int else None
+        if size is None:
+            raise ValueError("tensorflow.algorithm is not known")
+        there = _of_module("tensorflow.python.ops.stateful_random_ops", "global_generator")
+        like = np.zeros(size, np.int64) if there is None else there.state.numpy()
+        check_array(generator, like, "tensorflow.generator")
+    if states["seeds"] is not None:
+        # What gives an operation its seed is a generator of Python.
+        check_state(states["seeds"], generator_state(random), "tensorflow.seeds")
+
+
 def _restore_tensorflow(states: dict[str, Any]) -> None:
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None:
@@ -155,6 +172,17 @@ def _torch_states() -> Any:
         return None
     devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return {"cpu": torch.get_rng_state().numpy(), "devices": [state.numpy() for state in devices]}
+
+
+def _check_torch(states: Any) -> None:
+    if type(states) is not dict or set(states) != {"cpu", "devices"} or type(states["devices"]) is not list:
+        raise ValueError("torch is of another generator")
+    for state in (states["cpu"], *states["devices"]):
+        if not isinstance(state, np.ndarray) or state.dtype != np.uint8 or state.ndim != 1:
+            raise ValueError("torch is of another generator")
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        check_array(states["cpu"], torch.get_rng_state().numpy(), "torch.cpu")
 
 
 def _restore_torch(states: dict[str, Any]) -> None:

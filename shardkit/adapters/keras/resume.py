@@ -45,6 +45,9 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         ConfigError: A setting is wrong.
     """
 
+    # Another one beside it has nothing to save.
+    resume_attributes = ()
+
     def __init__(
         self,
         loader: Loader,
@@ -65,9 +68,15 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._lock: RunLock | None = None
 
     def set_model(self, model: Any) -> None:
-        """Called by Keras's list of callbacks, which is where the others are found."""
+        """Called by Keras's list of callbacks, which is where the others are found.
+
+        Raises:
+            ConfigError: `resume_attributes` of one of them is no tuple of names.
+        """
         super().set_model(model)
-        self._others = OtherCallbacks([callback for callback in callbacks_of_caller() if callback is not self])
+        callbacks = callbacks_of_caller()
+        place = next((number for number, callback in enumerate(callbacks) if callback is self), len(callbacks))
+        self._others = OtherCallbacks(callbacks[:place], callbacks[place + 1 :])
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Put the run back, if there is one.

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from shardkit.adapters.keras.building import build_as_saved
-from shardkit.adapters.keras.randomness import random_states, restore_random_states, unsaved_operations
-from shardkit.adapters.keras.saved import SavedVariables, save_variables
-from shardkit.adapters.keras.snapshot import Snapshot, from_plain, read_snapshot, to_plain, write_snapshot
+from shardkit.adapters.keras.left_out import LeftOut
+from shardkit.adapters.keras.positions import EpochSteps, fresh_position, saved_position
+from shardkit.adapters.keras.randomness import check_random_states, random_states, restore_random_states
+from shardkit.adapters.keras.saved import SavedVariables
+from shardkit.adapters.keras.snapshot import Snapshot, read_snapshot, write_snapshot
 from shardkit.adapters.keras.variables import state_of
-from shardkit.errors import ConfigError, ShardkitWarning, StateError
+from shardkit.errors import StateError
 from shardkit.loader.state import ProgressTracker
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Run:
 
     Raises:
         ConfigError: A new run cannot begin where the data stand.
-        StateError: The save is of another data set, order, model or backend, or is damaged.
+        StateError: The save is of another data set, order, model or backend, is damaged, or sets what no callback
+            declares.
         StorageError: It cannot be read.
     """
 
@@ -76,12 +78,18 @@ class Run:
         self._parts = parts
         self._epoch: int | None = None
         self._begun_at: int | None = None  # the first step of the execution that began last
-        self._stepped = self._warned = False
+        self._stepped = False
+        self._left_out = LeftOut(parts.model, parts.others)
         self._logs: dict[str, Any] = {}
         # On JAX, asking a callback for its model waits for the device.
         self._steps_per_execution = parts.model.steps_per_execution
+        self._steps = EpochSteps.of(parts.fit, stream, parts.loader)
         self._restored = read_snapshot(parts.store, SNAPSHOT_NAME)
-        position = self._fresh_position(stream) if self._restored is None else self._saved_position(self._restored)
+        position = (
+            fresh_position(parts.loader, stream)
+            if self._restored is None
+            else saved_position(self._restored, parts.loader, self._steps)
+        )
         self._tracker = ProgressTracker(position, len(parts.loader))
         if self._restored is not None:
             self._resume(self._restored, lambda: _batch_at(stream, position))
@@ -104,9 +112,9 @@ class Run:
         """Note that Keras begins an epoch."""
         self._epoch, self._begun_at = epoch, None
         self._parts.model._initial_epoch = None  # noqa: SLF001 (it was for this call only)
-        if self._restored is not None and self._restored.document["finished"]:
+        if self._restored is not None and self._restored.finished:
             # The rest was put back before Keras began the epoch, and has changed for it since.
-            self._put_callbacks_back(self._restored)
+            self._parts.others.put_back(self._restored.callbacks, before=False)
             self._restored = None
 
     def begin_step(self, step: int) -> None:
@@ -138,7 +146,7 @@ class Run:
         assert self._restored is not None
         restored, self._restored, self.skip = self._restored, None, 0
         self._put_variables_back(restored)
-        self._put_callbacks_back(restored)
+        self._parts.others.put_back(restored.callbacks)
         self._stop_if_stopped(restored)
         _put_random_back(restored)
 
@@ -150,28 +158,29 @@ class Run:
             finished: Whether the whole run is.
 
         Raises:
+            ConfigError: What a callback declares cannot be saved.
             StorageError: It cannot be written.
         """
         self.saved_at = time.monotonic()
         if self._parts.loader.rank != 0:
             return
         found = state_of(self._parts.model)
-        self._warn(found.unsaved)
-        arrays: dict[str, Any] = {}
+        self._left_out.tell(found.unsaved)
         position, epoch = self._tracker.position, self._epoch or 0
-        document = {
-            "backend": keras.backend.backend(),
-            "epoch": epoch + 1 if finished else epoch,
-            "step": 0 if finished else (self._begun_at or 0) if at_start else self._steps_done,
-            "finished": finished,
-            "stopped": bool(self._parts.model.stop_training),
-            "logs": {name: to_plain(_plain_log(value), f"log.{name}", arrays) for name, value in self._logs.items()},
-            "loader": self._parts.loader.state(position.epoch, position.step),
-            **save_variables(found, arrays),
-            "callbacks": self._parts.others.save(arrays),
-            "random": to_plain(random_states(), "random", arrays),
-        }
-        write_snapshot(self._parts.store, SNAPSHOT_NAME, Snapshot(document, arrays))
+        step = self._begun_at or 0 if at_start else self._steps_done
+        snapshot = Snapshot(
+            backend=keras.backend.backend(),
+            epoch=epoch + 1 if finished else epoch,
+            step=0 if finished else self._steps.clipped(step),
+            finished=finished,
+            stopped=bool(self._parts.model.stop_training),
+            logs={name: _plain_log(value) for name, value in self._logs.items()},
+            loader=self._parts.loader.state(position.epoch, position.step),
+            variables=SavedVariables.in_model(found),
+            callbacks=self._parts.others.states(),
+            random=random_states(),
+        )
+        write_snapshot(self._parts.store, SNAPSHOT_NAME, snapshot)
 
     def end(self) -> None:
         """Save the finished run.
@@ -193,37 +202,24 @@ class Run:
     def _steps_done(self) -> int:
         return 0 if self._begun_at is None else self._begun_at + self._steps_per_execution
 
-    def _fresh_position(self, stream: KerasStream) -> Position:
-        position = stream.dataset.progress.position
-        if self._parts.loader.position.step or (position.step and not stream.dataset.repeat):
-            raise ConfigError(
-                "a new run begins with an epoch, and the loader stands within one",
-                setting="loader", value=position,
-                advice="Make the loader without state=, or give Resume the directory of the run that it belongs to",
-            )  # fmt: skip
-        return position
-
-    def _saved_position(self, restored: Snapshot) -> Position:
-        backend = keras.backend.backend()
-        if restored.document["backend"] != backend:
-            raise StateError(
-                "the saved run is of another Keras backend", setting="backend",
-                expected=restored.document["backend"], found=backend,
-                advice="Set KERAS_BACKEND as in the saved run, or give Resume another directory",
-            )  # fmt: skip
-        return self._parts.loader.position_in(restored.document["loader"])
-
     def _resume(self, restored: Snapshot, next_batch: Callable[[], Any]) -> None:
-        document, model = restored.document, self._parts.model
-        build_as_saved(model, SavedVariables.of(document, restored.arrays), next_batch)
+        model = self._parts.model
+        try:
+            check_random_states(restored.random)
+        except ValueError as exc:
+            raise _refused_random(exc) from exc
+        build_as_saved(model, restored.variables, next_batch)
+        restored.variables.check_values(state_of(model))
+        self._parts.others.check(restored.callbacks, model.get_weights)
         self._put_variables_back(restored)
-        epoch = document["epoch"]
-        if document["finished"]:
-            # Everything is as between two epochs.
+        epoch = restored.epoch
+        if restored.finished:
+            # Everything is as between two epochs. The callbacks that are called later begin their training later, too.
+            self._parts.others.put_back(restored.callbacks, after=False)
             _put_random_back(restored)
-            epoch = self.fit.epochs if document["stopped"] else min(epoch, self.fit.epochs)
-        elif document["step"]:
-            self.skip = document["step"]
+            epoch = self.fit.epochs if restored.stopped else min(epoch, self.fit.epochs)
+        elif restored.step:
+            self.skip = restored.step
             self._step_over(restored)
         model._initial_epoch = epoch  # noqa: SLF001 (as Keras's BackupAndRestore does)
 
@@ -236,7 +232,7 @@ class Run:
         model = self._parts.model
         train_function: Callable[..., Any] = model.train_function
         # Where no step follows, Keras takes the metrics of the epoch by these names.
-        logs = {name: from_plain(value, restored.arrays) for name, value in restored.document["logs"].items()}
+        logs = dict(restored.logs)
 
         def stepping_over(*arguments: Any) -> Any:
             # An exception may have ended this call of `fit`, and another one trains the model now.
@@ -251,32 +247,14 @@ class Run:
         model.train_function = stepping_over
 
     def _put_variables_back(self, restored: Snapshot) -> None:
-        saved, found = SavedVariables.of(restored.document, restored.arrays), state_of(self._parts.model)
-        saved.check(found)
-        saved.put_into(found)
-
-    def _put_callbacks_back(self, restored: Snapshot) -> None:
-        self._parts.others.put_back(restored.document["callbacks"], restored.arrays)
+        found = state_of(self._parts.model)
+        restored.variables.check(found)
+        restored.variables.put_into(found)
 
     def _stop_if_stopped(self, restored: Snapshot) -> None:
         """End training where a callback ended it, which may not do so again."""
-        if restored.document["stopped"]:
+        if restored.stopped:
             self._parts.model.stop_training = True
-
-    def _warn(self, unsaved: tuple[str, ...]) -> None:
-        """Name what is not saved, once."""
-        if self._warned:
-            return
-        self._warned = True
-        compiled = [f"{name} of tf.random" for name in unsaved_operations(self._parts.model.train_function)]
-        left_out = [*self._parts.others.unsaved(), *unsaved, *compiled]
-        if left_out:
-            warnings.warn(
-                f"Resume does not save {', '.join(left_out)}. It saves numbers, texts and arrays of callbacks, and "
-                "lists and dictionaries of them; variables of models; and generators such as those of keras.random",
-                ShardkitWarning,
-                stacklevel=2,
-            )
 
 
 def _batch_at(stream: KerasStream, position: Position) -> Any:
@@ -289,7 +267,17 @@ def _batch_at(stream: KerasStream, position: Position) -> Any:
 
 
 def _put_random_back(restored: Snapshot) -> None:
-    restore_random_states(from_plain(restored.document["random"], restored.arrays))
+    try:
+        restore_random_states(restored.random)
+    except (ValueError, TypeError, RuntimeError) as exc:
+        raise _refused_random(exc) from exc
+
+
+def _refused_random(exc: Exception) -> StateError:
+    return StateError(
+        f"the saved run has states that the random generators do not take: {exc}", setting="random",
+        advice="The file is damaged, or of other versions of the libraries. Give Resume another directory",
+    )  # fmt: skip
 
 
 def _plain_log(value: Any) -> Any:

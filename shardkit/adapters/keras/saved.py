@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from shardkit.adapters.keras.fields import Fields
 from shardkit.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from shardkit.adapters.keras.holders import Bytes
+    from shardkit.adapters.keras.plain import Array, Decoder
     from shardkit.adapters.keras.variables import ModelState
 
-__all__ = ["SavedVariables", "save_variables"]
+__all__ = ["SavedVariables"]
 
 _SHOWN = 3
 
@@ -31,24 +35,63 @@ class SavedVariables:
 
     kinds: Mapping[str, tuple[tuple[int, ...], str]]
     values: Mapping[str, Bytes]
-    optimizers: Mapping[str, list[str]]
+    optimizers: Mapping[str, Sequence[str]]
     unbuilt: tuple[str, ...]
 
     @classmethod
-    def of(cls, document: Mapping[str, Any], arrays: Mapping[str, Bytes]) -> SavedVariables:
-        """Read what `save_variables` made.
+    def of(cls, document: Any, decoder: Decoder) -> SavedVariables:
+        """Read what `document` gave.
 
         Args:
             document: Its description.
-            arrays: The arrays.
+            decoder: Has the arrays.
+
+        Raises:
+            ValueError: It is something else.
         """
-        names = [entry["name"] for entry in document["variables"]]
+        fields = Fields(document, "the list of variables")
+        kinds: dict[str, tuple[tuple[int, ...], str]] = {}
+        values: dict[str, Bytes] = {}
+        for entry in fields.list("each"):
+            one = Fields(entry, "a variable")
+            name, shape, dtype = one.name("name"), one.counts("shape"), one.name("dtype")
+            data = decoder.take(one.any("array"), name)
+            one.finish()
+            if name in kinds or data.dtype != np.uint8 or data.ndim != 1:
+                raise ValueError(f"the variable {name} is there twice, or is no bytes")
+            kinds[name], values[name] = (shape, dtype), data
+        optimizers = Fields(fields.object("optimizers"), "the optimizers")
+        names = {name: optimizers.names(name) for name in document["optimizers"]}
+        found = cls(kinds, values, names, fields.names("unbuilt"))
+        fields.finish()
+        return found
+
+    @classmethod
+    def in_model(cls, found: ModelState) -> SavedVariables:
+        """What a model holds.
+
+        Args:
+            found: What it holds.
+        """
         return cls(
-            {entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in document["variables"]},
-            {name: arrays[f"variable.{number}"] for number, name in enumerate(names)},
-            document["optimizers"],
-            tuple(document["unbuilt"]),
+            {name: holder.kind for name, holder in found.holders.items()},
+            {name: holder.read() for name, holder in found.holders.items()},
+            found.variables_of_optimizers(),
+            found.unbuilt,
         )
+
+    def document(self, arrays: list[Array]) -> dict[str, Any]:
+        """The description of them as JSON can hold it.
+
+        Args:
+            arrays: The bytes are appended to it.
+        """
+        described = []
+        for name, (shape, dtype) in self.kinds.items():
+            described.append({"name": name, "shape": list(shape), "dtype": dtype, "array": len(arrays)})
+            arrays.append(self.values[name])
+        optimizers = {name: list(variables) for name, variables in self.optimizers.items()}
+        return {"each": described, "optimizers": optimizers, "unbuilt": list(self.unbuilt)}
 
     def missing_in(self, found: ModelState) -> list[str]:
         """The variables that a model does not have yet."""
@@ -80,39 +123,45 @@ class SavedVariables:
             advice="Make the model, its optimizers and metrics as in the saved run, or give Resume another directory",
         )  # fmt: skip
 
+    def check_values(self, found: ModelState) -> None:
+        """Refuse values that a model cannot take, before any is put into it.
+
+        Args:
+            found: What the model holds, which was checked.
+
+        Raises:
+            StateError: One cannot be taken. It is named.
+        """
+        for name, value in self.values.items():
+            try:
+                found.holders[name].check(value)
+            except ValueError as exc:
+                raise _refused(name, found, exc) from exc
+
     def put_into(self, found: ModelState) -> None:
         """Write all values.
 
         Args:
             found: What the model holds, which was checked.
+
+        Raises:
+            StateError: A generator does not take its state.
         """
         for name, value in self.values.items():
-            found.holders[name].write(value)
+            try:
+                found.holders[name].write(value)
+            except (ValueError, TypeError, RuntimeError) as exc:
+                raise _refused(name, found, exc) from exc
 
     def _was_unbuilt(self, name: str) -> bool:
         return any(name.startswith((f"{owner}.", f"{owner}[")) for owner in self.unbuilt)
 
 
-def save_variables(found: ModelState, arrays: dict[str, Any]) -> dict[str, Any]:
-    """Describe what a model holds.
-
-    Args:
-        found: What it holds.
-        arrays: Takes the bytes.
-
-    Returns:
-        The part of the document, for `SavedVariables.of`.
-    """
-    described = []
-    for number, (name, holder) in enumerate(found.holders.items()):
-        shape, dtype = holder.kind
-        described.append({"name": name, "label": holder.label, "shape": list(shape), "dtype": dtype})
-        arrays[f"variable.{number}"] = holder.read()
-    return {
-        "variables": described,
-        "optimizers": found.variables_of_optimizers(),
-        "unbuilt": list(found.unbuilt),
-    }
+def _refused(name: str, found: ModelState, exc: Exception) -> StateError:
+    return StateError(
+        f"the saved run has another value for {_labeled(name, found)} than it can take: {exc}", setting="variables",
+        advice="The file is damaged. Delete it to begin from the start, or give Resume another directory",
+    )  # fmt: skip
 
 
 def _labeled(name: str, found: ModelState) -> str:

@@ -1,39 +1,80 @@
-"""A training run in one file: named arrays and a JSON document, written atomically. No pickle."""
+"""A training run in one file: named arrays and a JSON document, written atomically. No pickle.
+
+The file is data that anybody may have changed. `parse_snapshot` takes any bytes: it gives a run of which every field
+is of its kind, or a `StateError`. Whether it fits the model and the callbacks is seen later, before anything is put
+back.
+"""
 
 from __future__ import annotations
 
 import io
 import json
-import zipfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shardkit.errors import StateError
+from shardkit.adapters.keras.archive import read_arrays, write_arrays
+from shardkit.adapters.keras.fields import Fields, is_name
+from shardkit.adapters.keras.plain import Array, Decoder, load_json, to_plain
+from shardkit.adapters.keras.saved import SavedVariables
+from shardkit.errors import ConfigError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from shardkit.storage import Store, Writer
 
-__all__ = ["SNAPSHOT_VERSION", "Snapshot", "from_plain", "read_snapshot", "to_plain", "write_snapshot"]
+__all__ = ["SNAPSHOT_VERSION", "CallbackState", "Snapshot", "parse_snapshot", "read_snapshot", "write_snapshot"]
 
+# Memory is taken for what is there: a file has as many bytes as it has.
 _MOST_BYTES = 2**40
-SNAPSHOT_VERSION = 2
+_MOST_DOCUMENT_BYTES = 2**26
+SNAPSHOT_VERSION = 3
 _DOCUMENT = "document"
+_VERSION = "shardkit_snapshot"
 
 
+@dataclass(frozen=True, slots=True)
+class CallbackState:
+    """What one callback had counted.
+
+    Attributes:
+        name: The name of its class.
+        values: Its attributes.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """What is in the file.
 
-    Args:
-        document: Plain values.
-        arrays: Arrays by name. Types that numpy has no name for, such as bfloat16, are kept as bytes.
+    Attributes:
+        backend: Keras's backend.
+        epoch: Keras's epoch, from 0.
+        step: The steps of it that are done.
+        finished: Whether the run is. The epoch is then the one after it.
+        stopped: Whether a callback has stopped it.
+        logs: The metrics of the last step, by name.
+        loader: The position in the data, as `Loader.state` gives it.
+        variables: What the model holds.
+        callbacks: What the other callbacks have counted, in their order.
+        random: The states of the process's random generators, by library.
     """
 
-    def __init__(self, document: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        self.document = document
-        self.arrays = arrays
+    backend: str
+    epoch: int
+    step: int
+    finished: bool
+    stopped: bool
+    logs: Mapping[str, Any]
+    loader: Mapping[str, Any]
+    variables: SavedVariables
+    callbacks: tuple[CallbackState, ...]
+    random: Mapping[str, Any]
 
 
 class _FileOf(io.RawIOBase):
@@ -59,14 +100,24 @@ def write_snapshot(store: Store, name: str, snapshot: Snapshot) -> None:
         snapshot: What.
 
     Raises:
+        ConfigError: There is more in it than numbers, texts and arrays, or too much text.
         StorageError: It cannot be written.
     """
-    document = {"shardkit_snapshot": SNAPSHOT_VERSION, **snapshot.document}
-    text = np.frombuffer(json.dumps(document).encode(), dtype=np.uint8)
+    arrays: list[Array] = []
+    try:
+        document = _document(snapshot, arrays)
+    except TypeError as exc:
+        raise ConfigError(f"the run cannot be saved, since {exc}", advice="Only numbers, texts and arrays can") from exc
+    text = json.dumps(document).encode()
+    if len(text) > _MOST_DOCUMENT_BYTES:
+        raise ConfigError(
+            f"the run cannot be saved, since what is no array takes {len(text)} bytes of at most "
+            f"{_MOST_DOCUMENT_BYTES}",
+            advice="Keep long lists of numbers in attributes of callbacks as numpy arrays",
+        )
+    members = {_DOCUMENT: np.frombuffer(text, dtype=np.uint8)}
     with store.write(name) as writer, _FileOf(writer) as file:
-        # Nothing is pickled: all are arrays of numbers. Older versions of numpy cannot be told so.
-        arrays: dict[str, Any] = {_DOCUMENT: text, **snapshot.arrays}
-        np.savez(file, **arrays)
+        write_arrays(file, members | {str(number): array for number, array in enumerate(arrays)})
 
 
 def read_snapshot(store: Store, name: str) -> Snapshot | None:
@@ -85,61 +136,102 @@ def read_snapshot(store: Store, name: str) -> Snapshot | None:
     """
     # Not being able to read it must not be taken for a file that is no saved run.
     data = store.read_if_there(name, _MOST_BYTES)
-    if data is None:
-        return None
+    return None if data is None else parse_snapshot(data, name)
+
+
+def parse_snapshot(data: bytes, name: str) -> Snapshot:
+    """The run that a file's bytes stand for, whoever wrote them. No model is needed.
+
+    Args:
+        data: The bytes. At most a few times their number is taken as memory.
+        name: The file's name, for errors.
+
+    Raises:
+        StateError: They are no saved run, or one of another version of shardkit.
+    """
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as found:
-            arrays = {key: found[key] for key in found.files}
-        document = json.loads(arrays.pop(_DOCUMENT).tobytes())
-        version = document["shardkit_snapshot"]
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, TypeError) as exc:
+        return _parsed(data, name)
+    except StateError:
+        raise
+    except (ValueError, RecursionError) as exc:
         raise StateError(
-            f"{name} is not a saved run: {exc}", setting="directory", advice="Delete it to begin from the start"
-        ) from exc
+            f"{name} is not a saved run: {exc}", setting="directory",
+            advice="Delete it to begin from the start, or give Resume another directory",
+        ) from exc  # fmt: skip
+
+
+def _parsed(data: bytes, name: str) -> Snapshot:
+    arrays = read_arrays(data)
+    text = arrays.pop(_DOCUMENT, None)
+    if text is None or text.dtype != np.uint8 or text.ndim != 1:
+        raise ValueError("it has no document")
+    if len(text) > _MOST_DOCUMENT_BYTES:
+        raise ValueError(f"its document has {len(text)} bytes")
+    fields = Fields(load_json(text.tobytes()), "its document")
+    version = fields.count(_VERSION)
     if version != SNAPSHOT_VERSION:
         raise StateError(
             f"{name} was saved by another version of shardkit",
-            setting="shardkit_snapshot", expected=version, found=SNAPSHOT_VERSION,
+            setting=_VERSION, expected=version, found=SNAPSHOT_VERSION,
             advice="Resume with that version of shardkit, or give Resume another directory",
         )  # fmt: skip
-    return Snapshot(document, arrays)
+    if set(arrays) != {str(number) for number in range(len(arrays))}:
+        raise ValueError("it has arrays that are not known")
+    decoder = Decoder([arrays[str(number)] for number in range(len(arrays))])
+    return _snapshot(fields, decoder)
 
 
-def to_plain(value: Any, name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
-    """A value as JSON can hold it; arrays in it go into the given dictionary.
-
-    Args:
-        value: Numbers, texts, ``None``, arrays, and lists, tuples and dictionaries of them.
-        name: What to call its arrays.
-        arrays: Takes them.
-
-    Returns:
-        The plain value, for `from_plain`.
-
-    Raises:
-        TypeError: There is something else in it.
-    """
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        arrays[name] = value
-        return {"array": name}
-    if isinstance(value, (list, tuple)):
-        return {"list": [to_plain(item, f"{name}.{number}", arrays) for number, item in enumerate(value)]}
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {"dict": {key: to_plain(item, f"{name}.{key}", arrays) for key, item in value.items()}}
-    raise TypeError(f"{name} is a {type(value).__name__}")
+def _document(snapshot: Snapshot, arrays: list[Array]) -> dict[str, Any]:
+    return {
+        _VERSION: SNAPSHOT_VERSION,
+        "backend": snapshot.backend,
+        "epoch": snapshot.epoch,
+        "step": snapshot.step,
+        "finished": snapshot.finished,
+        "stopped": snapshot.stopped,
+        "logs": {name: to_plain(value, f"the metric {name}", arrays) for name, value in snapshot.logs.items()},
+        "loader": snapshot.loader,
+        "variables": snapshot.variables.document(arrays),
+        "callbacks": [
+            {
+                "name": each.name,
+                "values": {
+                    name: to_plain(value, f"{name} of {each.name}", arrays) for name, value in each.values.items()
+                },
+            }
+            for each in snapshot.callbacks
+        ],
+        "random": {name: to_plain(value, f"the state of {name}", arrays) for name, value in snapshot.random.items()},
+    }
 
 
-def from_plain(value: Any, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Any:
-    """The value that `to_plain` was given."""
-    if not isinstance(value, dict):
-        return value
-    kind, inner = next(iter(value.items()))
-    if kind == "array":
-        return arrays[inner]
-    if kind == "list":
-        return [from_plain(item, arrays) for item in inner]
-    return {key: from_plain(item, arrays) for key, item in inner.items()}
+def _snapshot(fields: Fields, decoder: Decoder) -> Snapshot:
+    found = Snapshot(
+        backend=fields.name("backend"),
+        epoch=fields.count("epoch"),
+        step=fields.count("step"),
+        finished=fields.flag("finished"),
+        stopped=fields.flag("stopped"),
+        logs=_values(fields.any("logs"), "logs", decoder),
+        loader=fields.object("loader"),
+        variables=SavedVariables.of(fields.any("variables"), decoder),
+        callbacks=tuple(_callback(each, decoder) for each in fields.list("callbacks")),
+        random=_values(fields.any("random"), "random", decoder),
+    )
+    fields.finish()
+    decoder.finish()
+    return found
+
+
+def _callback(document: Any, decoder: Decoder) -> CallbackState:
+    fields = Fields(document, "a callback")
+    name = fields.name("name")
+    state = CallbackState(name, _values(fields.any("values"), f"the callback {name}", decoder))
+    fields.finish()
+    return state
+
+
+def _values(document: Any, where: str, decoder: Decoder) -> dict[str, Any]:
+    if type(document) is not dict or not all(is_name(name) for name in document):
+        raise ValueError(f"{where} is no object")
+    return {name: decoder.value(value, f"{name} of {where}") for name, value in document.items()}
