@@ -9,6 +9,7 @@ import weakref
 
 import keras
 import numpy as np
+from keras_sources import unknown_attributes
 from keras_uses import At, raises, recorder, use
 
 import shardkit
@@ -49,6 +50,45 @@ def a_run_of_resume_that_evaluates_the_training_data(uses):
         model.fit(data, epochs=3, verbose=0, callbacks=[shardkit.Resume(loader, directory, every=0), look])
     assert model.trained == uses.plan(0, 1, 2)
     assert model.tested == uses.plan(1, 2, 3)
+
+
+class Noting(keras.callbacks.EarlyStopping):
+    """Notes epochs, and never sees an improvement after the first."""
+
+    resume_attributes = ("noted",)
+
+    def __init__(self):
+        super().__init__("loss", patience=10, mode="max", min_delta=1e6, restore_best_weights=True)
+        self.noted = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        self.noted.append((epoch, self.wait))
+
+
+@use
+def callbacks_of_keras_and_others_count_on(uses):
+    def callbacks():
+        plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e6, mode="max")
+        return [Noting(), plateau]
+
+    with tempfile.TemporaryDirectory() as directory, tempfile.TemporaryDirectory() as other:
+        trained(uses, directory, *callbacks(), At(stop, batch=5))
+        trained(uses, directory, *callbacks(), At(stop))
+        parts, whole = callbacks(), callbacks()
+        trained(uses, directory, *parts)
+        trained(uses, other, *whole)
+    assert whole[0].noted == parts[0].noted == [(0, 0), (1, 1), (2, 2)]
+    for name in ("wait", "best", "best_epoch", "stopped_epoch"):
+        assert getattr(whole[0], name) == getattr(parts[0], name), name
+    assert [whole[1].wait, whole[1].best] == [parts[1].wait, parts[1].best]
+    for left, right in zip(whole[0].best_weights, parts[0].best_weights, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+@use
+def attributes_of_all_callbacks_of_keras_are_known(uses):
+    assert unknown_attributes() == {}
 
 
 @use

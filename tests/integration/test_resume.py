@@ -1,5 +1,6 @@
 """A run that is killed and started again ends as if nothing had happened."""
 
+import dataclasses
 import importlib.util
 import os
 import random
@@ -15,6 +16,8 @@ from stopping import kills_of_each_kind
 from training_runs import Run, same
 
 import shardkit
+from shardkit.adapters.keras.snapshot import CallbackState, read_snapshot, write_snapshot
+from shardkit.storage import open_store
 
 
 @pytest.fixture(scope="module")
@@ -186,28 +189,6 @@ def test_early_stopping_counts_on(dataset, tmp_path):
     assert watch.epochs == [], "a run that was stopped early is finished"
 
 
-# Keras saves models and writes summaries in ways that numpy 2 warns of.
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_checkpoints_and_logs_of_other_callbacks_go_on(dataset, tmp_path):
-    def callbacks(name):
-        checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / f"{name}.keras", "val_loss", save_best_only=True)
-        return [checkpoint, keras.callbacks.TensorBoard(tmp_path / f"{name}-logs")]
-
-    keras.utils.set_random_seed(6)
-    whole = callbacks("whole")
-    fit(dataset, tmp_path / "whole", *whole, epochs=4)
-    keras.utils.set_random_seed(6)
-    with pytest.raises(InterruptedError):
-        fit(dataset, tmp_path / "parts", *callbacks("parts"), Stop(2, 3), epochs=4)
-    parts = callbacks("parts")
-    fit(dataset, tmp_path / "parts", *parts, epochs=4)
-    assert parts[0].best == whole[0].best
-    assert parts[1]._global_train_batch == whole[1]._global_train_batch == 32
-    best = [keras.models.load_model(tmp_path / f"{name}.keras").get_weights() for name in ("whole", "parts")]
-    for one, other in zip(*best, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_another_data_set_seed_or_model_is_refused_by_name(dataset, tmp_path):
     fit(dataset, tmp_path / "run", epochs=1)
     with pytest.raises(shardkit.StateError, match="another seed") as caught:
@@ -224,13 +205,149 @@ def test_another_data_set_seed_or_model_is_refused_by_name(dataset, tmp_path):
         fit(dataset, tmp_path / "run", model=model)
 
 
+class Tally(keras.callbacks.Callback):
+    """Counts batches by the epoch that it was told when the epoch began."""
+
+    resume_attributes = ("epoch", "batches", "total", "place")
+
+    def __init__(self):
+        super().__init__()
+        self.epoch, self.batches, self.total, self.place = None, {}, np.zeros(2, np.float32), (0, 0)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches[self.epoch] = self.batches.get(self.epoch, 0) + 1
+        self.total += np.float32(logs["loss"])
+        self.place = (self.epoch, batch)
+
+
+PROGRESS = {
+    "Tally": ("epoch", "batches", "place"),
+    "EarlyStopping": ("wait", "best", "best_epoch", "stopped_epoch"),
+    "ModelCheckpoint": ("best", "_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"),
+    "ReduceLROnPlateau": ("wait", "best", "cooldown_counter"),
+    "BackupAndRestore": ("_batches_seen_since_last_saving", "_last_batch_seen", "_current_epoch"),
+    "TensorBoard": ("_global_train_batch", "_global_test_batch"),
+    "SwapEMAWeights": ("_ema_weights_in_model",),
+    "CSVLogger": ("keys",),
+    "History": ("epoch", "history"),
+}
+
+
+# Keras saves models and writes summaries in ways that numpy 2 warns of.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_every_callback_counts_on_whatever_its_place(dataset, tmp_path):
+    def run(name, *more, epochs=3):
+        folder, (train, val) = tmp_path / name, loaders(dataset)
+        model = keras.Sequential([keras.Input((16, 16, 3)), *make_model().layers])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(0.01, use_ema=True), loss)
+        folder.mkdir(exist_ok=True)
+        callbacks = [
+            Tally(),
+            keras.callbacks.EarlyStopping("loss", patience=5, restore_best_weights=True),
+            keras.callbacks.ModelCheckpoint(folder / "all.weights.h5", save_weights_only=True, save_freq=7),
+            keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+            keras.callbacks.ModelCheckpoint(folder / "best.keras", "loss", save_best_only=True),
+            keras.callbacks.SwapEMAWeights(),
+            shardkit.Resume(train, folder, every=0),
+            keras.callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=100.0),
+            keras.callbacks.BackupAndRestore(folder / "backup", save_freq=1000),
+            keras.callbacks.TensorBoard(folder / "logs"),
+            Tally(),
+            *more,
+        ]
+        try:
+            history = model.fit(
+                shardkit.to_keras(train), validation_data=shardkit.to_keras(val), validation_freq=2, epochs=epochs,
+                verbose=0, callbacks=callbacks,
+            )  # fmt: skip
+        finally:
+            callbacks[3].csv_file.close()
+        return [*callbacks, history], model.get_weights()
+
+    keras.utils.set_random_seed(7)
+    expected, weights = run("whole")
+    keras.utils.set_random_seed(7)
+    with pytest.raises(InterruptedError):
+        run("parts", Stop(1, 4))
+    found, resumed = run("parts")
+    for one, other in zip(expected, found, strict=True):
+        for name in PROGRESS.get(type(one).__name__, ()):
+            assert getattr(one, name) == getattr(other, name), (one, name)
+        if isinstance(one, Tally):
+            np.testing.assert_array_equal(one.total, other.total)
+    best = [keras.models.load_model(tmp_path / name / "best.keras").get_weights() for name in ("whole", "parts")]
+    for one, other in zip([*weights, *best[0]], [*resumed, *best[1]], strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (tmp_path / "parts" / "log.csv").read_text() == (tmp_path / "whole" / "log.csv").read_text()
+    # A finished run that continues: each callback gets its state back before its next epoch begins.
+    tallies = [each for each in run("parts", epochs=4)[0] if isinstance(each, Tally)]
+    assert [(each.epoch, each.batches) for each in tallies] == [(3, {0: 8, 1: 8, 2: 8, 3: 8})] * 2
+
+
 def test_what_of_a_callback_cannot_be_saved_is_named(dataset, tmp_path):
     class Keeper(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
             self.file, self.count = object(), 3
 
-    with pytest.warns(shardkit.ShardkitWarning, match="does not save file of Keeper"):
-        fit(dataset, tmp_path, Keeper(), epochs=1)
+    with pytest.warns(shardkit.ShardkitWarning, match="does not save file of Keeper, count of Keeper") as caught:
+        fit(dataset, tmp_path / "run", Keeper(), epochs=1)
+    assert len(caught) == 1
+    Keeper.resume_attributes = ("count", "file")
+    with pytest.raises(shardkit.ConfigError, match="cannot save file of Keeper: file is a object"):
+        fit(dataset, tmp_path / "other", Keeper(), epochs=1)
+    assert not (tmp_path / "other" / "resume.npz").exists()
+    Keeper.resume_attributes = ()
+    fit(dataset, tmp_path / "other", Keeper(), epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_foreign_save_changes_nothing(dataset, tmp_path):
+    def checkpoint():
+        return keras.callbacks.ModelCheckpoint(tmp_path / "a.weights.h5", save_weights_only=True)
+
+    def callback(name, **values):
+        return {"callbacks": (CallbackState(name, values),)}
+
+    fit(dataset, tmp_path, checkpoint(), epochs=1, validate=False)
+    store = open_store(tmp_path)
+    saved = read_snapshot(store, "resume.npz")
+    python = saved.random["python"]
+    loader = dict(saved.loader)
+    weights = [np.zeros(3, np.float32)]
+    kernel = next(name for name in saved.variables.kinds if name.endswith("kernel"))
+    values = {**saved.variables.values, kernel: np.zeros(3, np.uint8)}
+    foreign = {
+        "sets filepath of ModelCheckpoint, which is not declared": callback("ModelCheckpoint", filepath="/elsewhere"),
+        "sets history of History to something else than a dict": callback("History", history=[1]),
+        "sets best_weights of EarlyStopping to something else": callback("EarlyStopping", best_weights=weights),
+        "another value for .*kernel": {"variables": dataclasses.replace(saved.variables, values=values)},
+        "states that the random generators": {"random": {**saved.random, "python": {**python, "version": 2}}},
+        "random generators .*numpy": {"random": {**saved.random, "numpy": None}},
+        "not a saved position": {"loader": {**loader, "step": -1}},
+        "behind the end of the epoch": {"loader": {**loader, "step": 9}},
+        "saved step is behind the end": {"step": 9, "finished": False},
+        "at another step than its data": {"step": 3, "finished": False},
+        "another Keras backend": {"backend": "numpy"},
+        "another model": {"variables": dataclasses.replace(saved.variables, kinds={}, values={})},
+    }
+    model = make_model()
+    model.build((None, 16, 16, 3))
+    before, next_number = model.get_weights(), random.Random()
+    next_number.setstate(random.getstate())
+    expected = next_number.random()
+    for message, changes in foreign.items():
+        write_snapshot(store, "resume.npz", dataclasses.replace(saved, **changes))
+        callbacks = [checkpoint(), keras.callbacks.EarlyStopping("loss")]
+        with pytest.raises(shardkit.StateError, match=message):
+            fit(dataset, tmp_path, *callbacks, model=model, validate=False)
+        for one, other in zip(before, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert callbacks[0].filepath == str(tmp_path / "a.weights.h5")
+    assert random.random() == expected
 
 
 def test_a_damaged_save_is_an_error_that_says_what_to_do(dataset, tmp_path):
