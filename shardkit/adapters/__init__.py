@@ -64,7 +64,8 @@ def Resume(  # noqa: N802
     It saves, atomically together: the position in the data (batches trained on, not those read ahead); Keras's own
     epoch and step; everything in the model that training changes (variables of layers, of all optimizers and metrics,
     random generators), on whatever attribute it is; the random generators of Python, numpy, Keras, TensorFlow and
-    PyTorch; and the numbers and texts of the other callbacks. A `ShardkitWarning` names what it finds and cannot save.
+    PyTorch; and what the other callbacks have counted: Keras's own, and those that list attributes in a class attribute
+    ``resume_attributes``. A `ShardkitWarning` names what changes and is not saved.
 
     While `fit` runs, rank 0 holds a lock on the directory.
 
@@ -81,9 +82,11 @@ def Resume(  # noqa: N802
     Raises:
         ImportError: Keras is not installed.
         ConfigError: ``loader`` is no `Loader`, or ``every`` is negative. When training begins: ``fit`` trains from
-            other data than the loader's, another run trains with the directory, or a new run would begin within an
-            epoch.
-        StateError: When training begins: the save is of another data set, order, model or backend, or is damaged.
+            other data than the loader's, another run trains with the directory, a new run would begin within an epoch,
+            or ``resume_attributes`` of a callback is no tuple of names. At a save: one of these attributes holds
+            something else than numbers, texts and arrays.
+        StateError: When training begins: the save is of another data set, order, model or backend, is damaged, or sets
+            what no callback declares.
         StorageError: When training begins, or at a save: the directory cannot be read, written or locked.
     """
     try:

@@ -143,7 +143,7 @@ def parse_snapshot(data: bytes, name: str) -> Snapshot:
     """The run that a file's bytes stand for, whoever wrote them. No model is needed.
 
     Args:
-        data: The bytes. At most a few times their number is taken as memory.
+        data: The bytes. Memory is taken in proportion to their number.
         name: The file's name, for errors.
 
     Raises:
