@@ -58,8 +58,12 @@ def _build_optimizers(model: Any, saved: SavedVariables, next_batch: Callable[[]
     for name, variables in saved.optimizers.items():
         optimizer = found.optimizers.get(name)
         # Another optimizer may have built it as its own.
-        if optimizer is not None and not optimizer.built and all(each in found.holders for each in variables):
-            optimizer.build([found.holders[each].value for each in variables])
+        if optimizer is None or optimizer.built or not all(each in found.holders for each in variables):
+            continue
+        values = [found.holders[each].value for each in variables]
+        # A damaged save may name anything. Without the optimizer's variables the model is another one.
+        if len({*variables}) == len(values) and all(isinstance(value, keras.Variable) for value in values):
+            optimizer.build(values)
 
 
 def _build_by_training(model: Any, saved: SavedVariables, next_batch: Callable[[], Any]) -> None:

@@ -220,6 +220,8 @@ def _snapshot(fields: Fields, decoder: Decoder) -> Snapshot:
     )
     fields.finish()
     decoder.finish()
+    if not all(isinstance(value, (float, np.ndarray)) for value in found.logs.values()):
+        raise ValueError("a metric is no number")
     return found
 
 
