@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-from shardkit.redact import redacted, redacted_value
+from shardkit.redact import redacted, redacted_repr, redacted_value
 
 __all__ = [
     "CodecError",
@@ -193,5 +193,5 @@ def _safe(name: str, value: object) -> object:
 
 def _shown(value: object) -> str:
     """A value as it goes into a message: text with control characters escaped, never over 200 characters."""
-    text = value if isinstance(value, str) and value and value.isprintable() else redacted(repr(value))
+    text = value if isinstance(value, str) and value and value.isprintable() else redacted_repr(value)
     return text if len(text) <= 200 else text[:200] + "…"

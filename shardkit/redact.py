@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["HIDDEN", "brief", "printable", "redacted", "redacted_value"]
+__all__ = ["HIDDEN", "brief", "printable", "redacted", "redacted_repr", "redacted_value"]
 
 HIDDEN = "***"
 """What stands where a secret was."""
@@ -58,7 +58,7 @@ def redacted(text: object, secrets: Iterable[str] = (), *, most: int = _MOST_SHO
     Returns:
         The text with `HIDDEN` in their places.
     """
-    shown = str(text)
+    shown = _said(text, str)
     # Before anything is cut: half of a value would not be found.
     for form in sorted({form for secret in secrets for form in (secret, unquote(secret))}, key=len, reverse=True):
         if len(form) >= _SHORTEST:
@@ -93,7 +93,24 @@ def brief(value: object) -> str:
     Args:
         value: Anything; its ``repr()`` is taken.
     """
-    return redacted(repr(value), most=_MOST_BRIEF)
+    return redacted_repr(value, most=_MOST_BRIEF)
+
+
+def redacted_repr(value: object, *, most: int = _MOST_SHOWN) -> str:
+    """The ``repr()`` of anything, as `redacted` shows it; only its type where it has none.
+
+    Args:
+        value: Anything, also what a user's own class makes, and numbers too long to be written.
+        most: As for `redacted`.
+    """
+    return redacted(_said(value, repr), most=most)
+
+
+def _said(value: object, how: Callable[[object], str]) -> str:
+    try:
+        return how(value)
+    except Exception:  # noqa: BLE001 (whatever it raises, an error about it is still to be made)
+        return f"<{type(value).__name__}>"
 
 
 def _hide_user(text: str) -> str:

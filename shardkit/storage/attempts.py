@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Expect", "FailedError", "MissingError", "RetryPolicy", "TakenError", "TemporaryError", "attempted"]
 
+_MOST_RETRIES = 1000
 _FIRST_DELAY_S = 0.1
 _MOST_DELAY_S = 20.0
 _MOST_RETRY_AFTER_S = 300.0
@@ -68,7 +69,7 @@ class RetryPolicy:
     """How patient to be.
 
     Attributes:
-        retries: How many times a request is tried again.
+        retries: How many times a request is tried again, at most 1,000.
         timeout: Seconds in which a server must answer. Longer answers get the time that they take at 16 KiB a second
             besides, so that one that drips is given up too.
     """
@@ -77,7 +78,7 @@ class RetryPolicy:
     timeout: float = 30.0
 
     def __post_init__(self) -> None:
-        whole_number("retries", self.retries, 0)
+        whole_number("retries", self.retries, 0, _MOST_RETRIES)
         if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float) or not 0 < self.timeout < 1e6:
             raise ConfigError("timeout must be a number of seconds above 0", setting="timeout", value=self.timeout)
 

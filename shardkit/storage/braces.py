@@ -12,6 +12,7 @@ from shardkit.redact import redacted
 __all__ = ["MOST_URLS", "expand_braces"]
 
 MOST_URLS = 10_000
+_MOST_CHARACTERS = 10_000_000  # of all of them
 _GROUP = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,12})\.\.(\d{1,12})")
 
@@ -28,7 +29,7 @@ def expand_braces(text: str) -> list[str]:
         At least one URL; ``[text]`` without braces.
 
     Raises:
-        ConfigError: It stands for more than `MOST_URLS`, or a range runs backwards.
+        ConfigError: It stands for more than `MOST_URLS` or for too long ones, or a range runs backwards.
     """
     parts = _GROUP.split(text)
     ranges = [_RANGE.fullmatch(group) for group in parts[1::2]]
@@ -37,8 +38,14 @@ def expand_braces(text: str) -> list[str]:
         for found, group in zip(ranges, parts[1::2], strict=True)
     ]
     # Counted before anything is made: a short text can stand for billions.
-    if prod(counts) > MOST_URLS or min(counts, default=1) < 1:
-        what = "a range runs backwards" if min(counts) < 1 else f"more than {MOST_URLS:,} URLs are meant"
+    what = ""
+    if min(counts, default=1) < 1:
+        what = "a range runs backwards"
+    elif prod(counts) > MOST_URLS:
+        what = f"more than {MOST_URLS:,} URLs are meant"
+    elif (characters := prod(counts) * len(text)) > _MOST_CHARACTERS:
+        what = f"URLs of about {characters:,} characters are meant"
+    if what:
         raise ConfigError(f"braces cannot be expanded: {what}", setting="url", value=redacted(text))
     choices = [
         [f"{number:0{len(found[1])}d}" for number in range(int(found[1]), int(found[2]) + 1)]

@@ -53,7 +53,7 @@ class StoreOptions:
             ``secret_access_key``, ``endpoint``, ``region``, ``account_name`` ..., and ``allow_http``; without
             credentials among them, obstore looks where each service's own tools look. For ``http`` and ``https``:
             headers.
-        retries: How many times a request is tried again.
+        retries: How many times a request is tried again, at most 1,000.
         timeout: Seconds in which a server must answer.
     """
 
@@ -156,9 +156,9 @@ def check_local(path: str | os.PathLike[str], setting: str) -> None:
     """Refuse a URL where only what is on this machine may stand.
 
     Raises:
-        ConfigError: It is one, or what became of one that was taken for a path.
+        ConfigError: It is one, or what became of one that was taken for a path; or it is no path.
     """
-    text = os.fsdecode(path)
+    text = _as_text(path, setting)
     if _SCHEME.match(text) or _ONE_SLASH.match(text) or text.lower().startswith("file:/"):
         raise ConfigError(
             f"{setting} is a path of this machine, and no URL", setting=setting, value=text,
@@ -218,14 +218,14 @@ def _as_option(option: tuple[str, object]) -> tuple[str, str]:
     return name, value
 
 
-def _as_text(url: str | os.PathLike[str]) -> str:
+def _as_text(url: str | os.PathLike[str], setting: str = "url") -> str:
     """A path or URL as text that the system can take."""
+    what = "the place of a data set" if setting == "url" else setting
     try:
         text = os.fsdecode(url)
         os.fsencode(text)
-    except (TypeError, UnicodeError) as exc:
-        raise ConfigError(f"the place of a data set is a path or a URL: {exc}", setting="url", value=url) from exc
+    except Exception as exc:  # a user's own class of paths may raise anything
+        raise ConfigError(f"{what} is a path or a URL: {exc}", setting=setting, value=url) from exc
     if not text or "\0" in text:
-        what = "has a zero byte" if text else "is empty"
-        raise ConfigError(f"the place of a data set {what}", setting="url", value=text)
+        raise ConfigError(f"{what} {'has a zero byte' if text else 'is empty'}", setting=setting, value=text)
     return text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardkit.redact import HIDDEN, brief, redacted, redacted_value
+from shardkit.redact import HIDDEN, brief, redacted, redacted_repr, redacted_value
 
 MARK = "hunter2MARK"
 
@@ -170,3 +170,21 @@ def test_a_value_without_a_password_is_shown_whole(text):
 
 def test_a_proxy_without_a_scheme_is_found_in_a_text():
     assert redacted(f"InvalidURL: user:{MARK}@host:3128 (no scheme)") == f"InvalidURL: {HIDDEN}@host:3128 (no scheme)"
+
+
+class Mute:
+    def __repr__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(Mute(), "<Mute>"), (10**5000, "<int>"), ([10**5000], "<list>")],
+    ids=["mute", "number", "list"],
+)
+def test_what_cannot_be_shown_is_named_by_its_type(value, shown):
+    assert redacted(value) == brief(value) == redacted_repr(value) == shown
+
+
+def test_a_value_that_is_written_is_shown_as_it_is():
+    assert redacted_repr(["a", 1.5]) == "['a', 1.5]"

@@ -36,3 +36,8 @@ def test_secrets_are_not_repeated():
     with pytest.raises(ConfigError) as caught:
         expand_braces("https://me:geheim@host/{0..999999999}")
     assert "geheim" not in str(caught.value)
+
+
+def test_long_urls_are_counted_by_their_characters():
+    with pytest.raises(ConfigError, match="characters are meant"):
+        expand_braces("s3://b/" + "x" * 100_000 + "/{0..999}")
