@@ -1,12 +1,16 @@
-"""Numbers that users give: sizes in words, ``"64MiB"`` to bytes and back, and whole numbers."""
+"""What users give: sizes in words, ``"64MiB"`` to bytes and back, whole numbers, and one of a few values."""
 
 from __future__ import annotations
 
+import operator
 import re
 
 from shardkit.errors import ConfigError
 
-__all__ = ["format_bytes", "parse_bytes", "whole_number"]
+__all__ = ["MOST_WORKERS", "format_bytes", "index_within", "one_of", "parse_bytes", "whole_number"]
+
+MOST_WORKERS = 1024
+"""The most threads or processes that may be asked for: more than there are cores, and fewer than end the machine."""
 
 _UNITS = {
     "": 1,
@@ -63,6 +67,47 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
     if type(value) is not int or value < least or (most is not None and value > most):
         rule = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ConfigError(f"{name} must be a whole number, {rule}", setting=name, value=value)
+
+
+def index_within(name: str, value: object, least: int, most: int) -> int:
+    """A whole number of any kind, numpy's too, that has to be within bounds.
+
+    Args:
+        name: The setting's name.
+        value: What was given.
+        least: The least it may be.
+        most: The most it may be.
+
+    Returns:
+        The number.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 (a user's own class may raise anything)
+        number = least - 1
+    if not least <= number <= most:
+        raise ConfigError(f"{name} must be from {least} to {most}, a whole number", setting=name, value=value)
+    return number
+
+
+def one_of(name: str, value: object, *allowed: object) -> None:
+    """Refuse a setting that is none of a few values; anything may be asked about, also what cannot be compared.
+
+    Args:
+        name: The setting's name.
+        value: What was given.
+        allowed: What it may be, two at least. Types count: 1 is not ``True``.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not any(type(value) is type(choice) and value == choice for choice in allowed):
+        raise ConfigError(
+            f"{name} must be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}", setting=name, value=value
+        )
 
 
 def format_bytes(size: float) -> str:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits, checked_limits
+from shardkit.codecs.header import MAX_PIXELS
 from shardkit.errors import ConfigError
 from shardkit.loader.augment import Augmenter, RandomResizedCrop, as_transforms
 from shardkit.loader.order import OrderNumbers
 from shardkit.storage import StoreKeywords
-from shardkit.units import parse_bytes, whole_number
+from shardkit.units import MOST_WORKERS, one_of, parse_bytes, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +57,7 @@ FIRST_SPAN = 16
 _CHUNK_BYTES = 2_000_000
 _SHUFFLED_CHUNK_BYTES = 8_000_000
 
+_MOST_BYTES = 1 << 62
 _USUAL_SIZE = (256, 256)
 
 
@@ -119,8 +121,8 @@ class OrderConfig:
         whole_number("batch_size", self.batch_size, 1)
         whole_number("lanes", self.lanes, 1)
         whole_number("seed", self.seed, 0, (1 << 64) - 1)
-        _one_of("shuffle", self.shuffle, True, False, "global")
-        _one_of("drop_remainder", self.drop_remainder, True, False, None)
+        one_of("shuffle", self.shuffle, True, False, "global")
+        one_of("drop_remainder", self.drop_remainder, True, False, None)
         for name in ("shuffle_buffer", "chunk_size"):
             if not isinstance(getattr(self, name), str):
                 whole_number(name, getattr(self, name), 1)
@@ -198,18 +200,20 @@ class DecodeConfig:
     image_limits: ImageLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
-        _one_of("dtype", self.dtype, "uint8", "float32", "float16")
-        _one_of("data_format", self.data_format, "channels_last", "channels_first")
-        _one_of("color_mode", self.color_mode, "rgb", "grayscale", "rgba", None)
-        _one_of("label_mode", self.label_mode, "int", "categorical", "binary", None)
+        one_of("dtype", self.dtype, "uint8", "float32", "float16")
+        one_of("data_format", self.data_format, "channels_last", "channels_first")
+        one_of("color_mode", self.color_mode, "rgb", "grayscale", "rgba", None)
+        one_of("label_mode", self.label_mode, "int", "categorical", "binary", None)
         for name in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias", "decode"):
-            _one_of(name, getattr(self, name), True, False)
+            one_of(name, getattr(self, name), True, False)
         checked_limits(self.image_limits)
         size: object = (1, 1) if self.image_size is None else self.image_size
         if not isinstance(size, (tuple, list)) or len(size) != 2:
             raise ConfigError("image_size must be (height, width)", setting="image_size", value=size)
         for side in size:
             whole_number("image_size", side, 1)
+        if size[0] * size[1] > MAX_PIXELS:
+            raise ConfigError(f"image_size has over {MAX_PIXELS} pixels", setting="image_size", value=size)
         object.__setattr__(self, "augment", as_transforms(self.augment, self.dtype))
         self._check_augment()
 
@@ -296,10 +300,10 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         if self.threads is not None:
-            whole_number("threads", self.threads, 1)
+            whole_number("threads", self.threads, 1, MOST_WORKERS)
         whole_number("prefetch", self.prefetch, 1)
         whole_number("max_skipped", self.max_skipped, 0)
-        _one_of("on_error", self.on_error, "raise", "skip")
+        one_of("on_error", self.on_error, "raise", "skip")
         if isinstance(self.cache_limit, str):
             parse_bytes(self.cache_limit, setting="cache_limit")
         else:
@@ -326,13 +330,7 @@ def sorted_in(kind: type[Config], options: Any) -> Config:
     return kind(**{name: options.pop(name) for name in names})
 
 
-def _one_of(name: str, value: object, *allowed: object) -> None:
-    if not any(type(value) is type(choice) and value == choice for choice in allowed):
-        raise ConfigError(
-            f"{name} must be {', '.join(map(repr, allowed[:-1]))} or {allowed[-1]!r}", setting=name, value=value
-        )
-
-
 def _in_bytes(value: int | str, name: str, num_samples: int, num_bytes: int) -> int:
-    """Bytes, from a size in words or a number of samples."""
-    return parse_bytes(value, setting=name) if isinstance(value, str) else max(1, value * num_bytes // num_samples)
+    """Bytes, from a size in words or a number of samples; more than there can be are as good as `_MOST_BYTES`."""
+    size = parse_bytes(value, setting=name) if isinstance(value, str) else max(1, value * num_bytes // num_samples)
+    return min(size, _MOST_BYTES)

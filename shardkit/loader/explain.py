@@ -10,12 +10,15 @@ import numpy as np
 from shardkit.errors import ConfigError
 from shardkit.loader.order import EpochOrder, Share
 from shardkit.sample import SampleRef
+from shardkit.units import index_within
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shardkit.loader.order import OrderNumbers
     from shardkit.manifest import DataSet, Split
 
-__all__ = ["Occurrence", "explain_batch", "find_sample", "index_of_key"]
+__all__ = ["Occurrence", "explain_batch", "find_sample", "find_samples", "index_of_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +55,7 @@ def explain_batch(dataset: DataSet, split: Split, order: EpochOrder, step: int, 
         ConfigError: The epoch has no such step.
     """
     numbers = order.numbers
-    if not 0 <= step < numbers.num_steps:
-        raise ConfigError(f"step must be from 0 to {numbers.num_steps - 1}", setting="step", value=step)
+    step = index_within("step", step, 0, numbers.num_steps - 1)
     start, stop = numbers.batch_range(step)
     samples = order.samples_at(np.arange(start, stop))
     ranks = _ranks(numbers, step, world_size)
@@ -92,12 +94,28 @@ def find_sample(numbers: OrderNumbers, index: int, epoch: int, world_size: int) 
     return Occurrence(epoch=epoch, step=step, place=place, rank=int(_ranks(numbers, step, world_size)[place]))
 
 
+def find_samples(numbers: OrderNumbers, index: int, epochs: Iterable[int], world_size: int) -> list[Occurrence]:
+    """When a sample comes up in several epochs; see `find_sample`.
+
+    Raises:
+        ConfigError: They are no epochs.
+    """
+    try:
+        several = iter(epochs)
+    except Exception as exc:  # a user's own class may raise anything
+        raise ConfigError("epochs must be several whole numbers", setting="epochs", value=epochs) from exc
+    found = (find_sample(numbers, index, epoch, world_size) for epoch in several)
+    return [occurrence for occurrence in found if occurrence is not None]
+
+
 def index_of_key(dataset: DataSet, split: Split, key: str) -> int:
     """The number in its split of the sample with a key; reads sample tables until it is found.
 
     Raises:
-        ConfigError: The split has no such key.
+        ConfigError: The split has no such key, or it is no text.
     """
+    if not isinstance(key, str):
+        raise ConfigError("key must be text", setting="key", value=key)
     for number, row in enumerate(split.shards):
         try:
             return int(split.starts[number]) + dataset.sample_table(row, whole=False).keys.index(key)

@@ -10,7 +10,7 @@ import numpy as np
 from shardkit.errors import ConfigError
 from shardkit.loader.batches import LabelForm, encoded_samples
 from shardkit.loader.config import DecodeConfig, LoaderOptions, OrderConfig, RuntimeConfig, sorted_in
-from shardkit.loader.explain import Occurrence, explain_batch, find_sample, index_of_key
+from shardkit.loader.explain import Occurrence, explain_batch, find_samples, index_of_key
 from shardkit.loader.order import EpochOrder
 from shardkit.loader.pipeline import Pipeline
 from shardkit.loader.quality import ShuffleQuality, measure_shuffle
@@ -21,6 +21,7 @@ from shardkit.loader.state import Position, make_state, read_state
 from shardkit.loader.tables import TableCache
 from shardkit.manifest import open_dataset
 from shardkit.storage import StoreOptions, check_environment, without_secrets
+from shardkit.units import index_within, one_of
 
 if TYPE_CHECKING:
     import os
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from shardkit.sample import ArraySpec, Batch, Sample, SampleRef
 
 __all__ = ["Loader"]
+
+_MOST_EPOCH = (1 << 62) - 1  # of a saved position
 
 
 class Loader:
@@ -165,8 +168,12 @@ class Loader:
         return self._order.num_steps
 
     def batch_length(self, step: int) -> int:
-        """Rows in this rank's batch at a step, padding included."""
-        return self._share.length(self._order, step)
+        """Rows in this rank's batch at a step, padding included.
+
+        Raises:
+            ConfigError: There is no such step.
+        """
+        return self._share.length(self._order, index_within("step", step, 0, len(self) - 1))
 
     def __iter__(self) -> Iterator[Any]:
         """The next epoch, batch by batch, each as Keras takes it: ``(images, labels)``, see `Batch.as_tuple`.
@@ -191,8 +198,14 @@ class Loader:
 
         Returns:
             A dictionary of plain values, for `json.dumps`, `resume` and ``Loader(..., state=...)``.
+
+        Raises:
+            ConfigError: There is no such epoch or step.
         """
-        position = self._handed_out if epoch is None else Position(epoch, 0).after(step, len(self))
+        position = self._handed_out
+        if epoch is not None:
+            first = Position(index_within("epoch", epoch, 0, _MOST_EPOCH), 0)
+            position = first.after(index_within("step", step, 0, _MOST_EPOCH), len(self))
         return make_state(self._order, self._split.name, position)
 
     def resume(self, state: Mapping[str, Any] | str | bytes) -> None:
@@ -257,8 +270,7 @@ class Loader:
             ManifestError: A sample table is missing or damaged.
         """
         index = index_of_key(self._dataset, self._split, key)
-        found = (find_sample(self._order, index, epoch, self.world_size) for epoch in epochs)
-        return [occurrence for occurrence in found if occurrence is not None]
+        return find_samples(self._order, index, epochs, self.world_size)
 
     def shuffle_quality(self, epoch: int = 0) -> ShuffleQuality:
         """How well the order mixes, from the order and the tables alone; reads the labels of every sample table.
@@ -290,10 +302,7 @@ class Loader:
             FormatError: While iterating: a shard is damaged or missing.
             CodecError: While iterating: a picture cannot be decoded.
         """
-        if not 0 <= start <= len(self):
-            raise ConfigError(
-                f"start must be from 0 to {len(self)}, the steps of an epoch", setting="start", value=start
-            )
+        start = index_within("start", start, 0, len(self))
         return self._pipeline.iterate(EpochOrder(self._order, epoch), start, self._share)
 
     def batch(self, epoch: int, step: int) -> Batch:
@@ -311,8 +320,7 @@ class Loader:
             FormatError: A shard is damaged or missing.
             CodecError: An image cannot be decoded.
         """
-        if not hasattr(step, "__index__") or not 0 <= (step := step.__index__()) < len(self):
-            raise ConfigError(f"step must be a whole number from 0 to {len(self) - 1}", setting="step", value=step)
+        step = index_within("step", step, 0, len(self) - 1)
         with closing(self._pipeline.iterate(EpochOrder(self._order, epoch), step, self._share, step + 1)) as batches:
             return next(batches)
 
@@ -347,6 +355,7 @@ class Loader:
             The keys: with ``padding=True``, ``keys(epoch)[i]`` belongs to row ``i`` of the predictions of that epoch.
             Without several ranks there is no padding.
         """
+        one_of("padding", padding, True, False)
         found: list[str] = []
         for step, samples in EpochOrder(self._order, epoch).batches(self._share):
             found += self._pipeline.tables.keys(samples)
@@ -366,6 +375,7 @@ class Loader:
         Returns:
             Seconds by stage, bytes, samples, and the one change that would give most. It prints as a small table.
         """
+        one_of("reset", reset, True, False)
         found = self._pipeline.stats()
         if reset:
             self._pipeline.recorder.reset()

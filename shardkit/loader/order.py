@@ -24,6 +24,7 @@ __all__ = ["EpochOrder", "OrderNumbers", "Share"]
 
 _FEW_CHUNKS = 4096  # so many are put in order at once, the first time
 _FRACTION_BITS = 32
+_MOST_RANKS = 1 << 40  # with the workers of each
 _NEVER = np.uint64((1 << 64) - 1)
 
 
@@ -106,7 +107,11 @@ class Share:
             raise ConfigError(
                 "rank and world_size must be whole numbers", setting="rank", value=(self.rank, self.world_size)
             )
-        if self.world_size < 1 or not 0 <= self.rank < self.world_size:
+        if not 1 <= self.world_size <= _MOST_RANKS:
+            raise ConfigError(
+                f"world_size must be from 1 to {_MOST_RANKS}", setting="world_size", value=self.world_size
+            )
+        if not 0 <= self.rank < self.world_size:
             raise ConfigError(
                 f"rank must be from 0 to world_size - 1; world_size is {self.world_size}",
                 setting="rank",

@@ -81,7 +81,7 @@ def _from_tf_config(text: str) -> tuple[int, int]:
 def share_of(options: Any) -> Share:
     """The rank, as given or asked for."""
     rank, world_size = options.pop("rank", 0), options.pop("world_size", None)
-    if rank == "auto":
+    if isinstance(rank, str) and rank == "auto":
         if world_size is not None:
             raise ConfigError("rank='auto' finds world_size itself", setting="world_size", value=world_size)
         rank, world_size = find_rank()

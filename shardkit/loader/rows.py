@@ -137,7 +137,7 @@ class RowArena:
     def __init__(self, tables: TableCache, split: Split, chunk_samples: int, live_chunks: int) -> None:
         self._tables = tables
         self._split = split
-        self._length = chunk_samples
+        self._length = min(chunk_samples, max(split.num_samples, 1))  # what is larger holds no more, and takes memory
         self._most_slots = live_chunks
         self._rows = np.empty((0, len(COLUMNS)), dtype=np.int64)
         self._chunk = np.empty(0, dtype=np.int64)  # of each slot, -1 where it is free

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from shardkit.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from shardkit.loader.order import OrderNumbers
 
 __all__ = ["STATE_VERSION", "Position", "ProgressTracker", "make_state", "read_state"]
@@ -125,6 +124,8 @@ def _document(state: Mapping[str, Any] | str | bytes) -> Mapping[str, Any]:
         if isinstance(state, (str, bytes)) and len(state) > MAX_STATE_BYTES:
             raise ValueError(f"{len(state)} bytes are too many")
         document: Mapping[str, Any] = json.loads(state) if isinstance(state, (str, bytes)) else state
+        if not isinstance(document, Mapping):
+            raise TypeError(f"it is a {type(document).__name__}")
         version = document["shardkit_state"]
         if type(version) is int and version > STATE_VERSION:
             raise StateError(

@@ -19,6 +19,7 @@ from shardkit.manifest.limits import (
 from shardkit.manifest.manifest import MANIFEST_NAME, Manifest
 from shardkit.manifest.samples import SampleTable
 from shardkit.manifest.shards import SHARD_TABLE_NAME, ShardRow, ShardTable, table_name
+from shardkit.redact import brief
 from shardkit.storage import FetchesAhead, StoreOptions, open_store
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ class DataSet:
         Raises:
             ConfigError: There is no split of that name.
         """
-        if name not in self.manifest.splits:
+        if not isinstance(name, str) or name not in self.manifest.splits:
             raise ConfigError(
-                f"there is no split {name!r}", setting="split", value=name,
+                f"there is no split {brief(name)}", setting="split", value=name,
                 advice=f"This data set has: {', '.join(self.manifest.splits)}",
             )  # fmt: skip
         return Split(name, self.shards.split(name))

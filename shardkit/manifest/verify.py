@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 
 from shardkit.codecs.label import decode_class
-from shardkit.errors import CodecError, FormatError, ShardkitError, StorageError
+from shardkit.errors import CodecError, ConfigError, FormatError, ShardkitError, StorageError
 from shardkit.files import open_regular
 from shardkit.formats.tar import iter_members
 from shardkit.manifest.blocks import BlockHasher
@@ -79,7 +79,10 @@ def verify(
     Raises:
         ManifestError: The manifest or the root table is missing or damaged.
         StorageError: The data set cannot be read.
+        ConfigError: A setting is wrong.
     """
+    if on_progress is not None and not callable(on_progress):
+        raise ConfigError("on_progress must be a function", setting="on_progress", value=on_progress)
     dataset = open_dataset(url, StoreOptions(**options))
     problems: list[ShardkitError] = []
     num_samples = num_bytes = 0

@@ -98,5 +98,6 @@ class Listing:
 
     def _refuse(self, defaults: dict[str, object], kind: str) -> None:
         for name, default in defaults.items():
-            if (value := getattr(self, name)) != default:
+            value = getattr(self, name)
+            if type(value) is not type(default) or value != default:  # some things cannot be compared
                 raise ConfigError(f"{name} is only for {kind} as the source", setting=name, value=value)

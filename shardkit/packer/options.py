@@ -10,7 +10,7 @@ from typing import Any, Literal, SupportsFloat
 
 from shardkit.errors import ConfigError
 from shardkit.packer.pictures import PictureOptions
-from shardkit.units import parse_bytes, whole_number
+from shardkit.units import one_of, parse_bytes, whole_number
 
 __all__ = ["ClassFrom", "LabelsFrom", "PackOptions", "parse_split"]
 
@@ -40,14 +40,12 @@ class PackOptions:
 
     def __post_init__(self) -> None:
         if self.shard_samples is not None:
-            whole_number("shard_samples", self.shard_samples, 1)
+            whole_number("shard_samples", self.shard_samples, 1, _MAX_SHARD_BYTES)
         whole_number("seed", self.seed, 0, (1 << 64) - 1)
         for name in ("stratify", "shuffle"):
             if type(getattr(self, name)) is not bool:
                 raise ConfigError(f"{name} must be True or False", setting=name, value=getattr(self, name))
-        # A tuple, not a set: what is not hashable is refused too.
-        if self.class_from not in ("top", "path"):
-            raise ConfigError("class_from must be 'top' or 'path'", setting="class_from", value=self.class_from)
+        one_of("class_from", self.class_from, "top", "path")
 
     @classmethod
     def of(cls, *, split: Mapping[str, float] | str | None, shard_size: str | int, **others: Any) -> PackOptions:

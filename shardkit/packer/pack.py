@@ -20,8 +20,8 @@ from shardkit.packer.engines.local import LocalWorkers
 from shardkit.packer.listing import Listing
 from shardkit.packer.options import ClassFrom, PackOptions
 from shardkit.packer.plan import PackPlan, make_plan
-from shardkit.storage import LocalStore, Place, StoreOptions
-from shardkit.units import whole_number
+from shardkit.storage import LocalStore, Place, StoreOptions, check_local
+from shardkit.units import MOST_WORKERS, one_of, whole_number
 
 if TYPE_CHECKING:
     import os
@@ -143,8 +143,9 @@ def pack(
     """
     started = time.monotonic()
     listing = Listing(
-        source=Path(source), class_from=class_from, follow_symlinks=follow_symlinks, path_column=path_column,
-        label_column=label_column, root=None if root is None else Path(root),
+        source=Path(check_local(source, "source")), class_from=class_from, follow_symlinks=follow_symlinks,
+        path_column=path_column, label_column=label_column,
+        root=None if root is None else Path(check_local(root, "root")),
     )  # fmt: skip
     how = PackOptions.of(
         split=split, stratify=stratify, shard_size=shard_size, shard_samples=shard_samples, seed=seed, shuffle=shuffle,
@@ -153,7 +154,9 @@ def pack(
         pad_to_aspect_ratio=pad_to_aspect_ratio, image_limits=image_limits,
     )  # fmt: skip
     if workers is not None:
-        whole_number("workers", workers, 1)
+        whole_number("workers", workers, 1, MOST_WORKERS)
+    one_of("overwrite", overwrite, True, False)
+    one_of("progress", progress, True, False, None)
     # What is wrong with the destination is said before a source of a million files is listed.
     place = Place(dest, StoreOptions(**options))
     target = place.open()

@@ -13,7 +13,7 @@ from shardkit.codecs.header import EXTENSIONS, MAX_PIXELS, ImageHeader, read_hea
 from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits, checked_limits
 from shardkit.errors import ConfigError
 from shardkit.machine import interruptible
-from shardkit.units import whole_number
+from shardkit.units import one_of, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,18 +54,15 @@ class PictureOptions:
     image_limits: ImageLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
-        # Tuples, not sets: what is not hashable is refused too.
-        if self.check not in ("header", "decode"):
-            raise ConfigError("check must be 'header' or 'decode'", setting="check", value=self.check)
-        if self.store not in ("encoded", "raw"):
-            raise ConfigError("store must be 'encoded' or 'raw'", setting="store", value=self.store)
+        one_of("check", self.check, "header", "decode")
+        one_of("store", self.store, "encoded", "raw")
         if self.store == "raw":
             self._check_raw()
         else:
             self._refuse_of_raw()
         checked_limits(self.image_limits)
         if self.resize is not None:
-            whole_number("resize", self.resize, 1)
+            whole_number("resize", self.resize, 1, MAX_PIXELS)
         if self.quality is not None:
             whole_number("quality", self.quality, 1, 100)
             if self.resize is None:
@@ -97,7 +94,8 @@ class PictureOptions:
 
     def _refuse_of_raw(self) -> None:
         for name in ("image_size", "color_mode", "crop_to_aspect_ratio", "pad_to_aspect_ratio"):
-            if (value := getattr(self, name)) != _OF_RAW[name]:
+            value, usual = getattr(self, name), _OF_RAW[name]
+            if type(value) is not type(usual) or value != usual:  # some things cannot be compared
                 raise ConfigError(
                     f"{name} is only for store='raw'", setting=name, value=value,
                     advice="Pictures that are stored encoded get their size when they are read",

@@ -58,11 +58,10 @@ def unpack(
         FormatError: A shard, a table or the manifest is damaged.
         StorageError: Something cannot be read or written.
     """
-    check_local(folder, "folder")
+    root = Path(check_local(folder, "folder"))
     dataset = open_dataset(url, StoreOptions(**options))
     rows = dataset.shards if split is None else dataset.split(split).shards
     with_labels = dataset.manifest.packed.get("labels_from") == "table"
-    root = Path(folder)
     paths = _paths(dataset, rows, with_labels=with_labels)
     count = 0
     labels: list[tuple[bytes, str]] = []

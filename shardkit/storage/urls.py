@@ -152,18 +152,26 @@ def _is_open(name: str, value: str) -> bool:
     return _SERVICE.sub("", name).lower() in _NO_SECRETS and redacted_value(value) == value
 
 
-def check_local(path: str | os.PathLike[str], setting: str) -> None:
+def check_local(path: str | os.PathLike[str], setting: str) -> str:
     """Refuse a URL where only what is on this machine may stand.
+
+    Args:
+        path: The path.
+        setting: What it is called, for messages.
+
+    Returns:
+        The path as text.
 
     Raises:
         ConfigError: It is one, or what became of one that was taken for a path; or it is no path.
     """
-    text = _as_text(path, setting)
+    text = _decoded(path, setting)
     if _SCHEME.match(text) or _ONE_SLASH.match(text) or text.lower().startswith("file:/"):
         raise ConfigError(
             f"{setting} is a path of this machine, and no URL", setting=setting, value=text,
             advice="Copy it with your cloud's own tools",
         )  # fmt: skip
+    return text
 
 
 def _split(text: str) -> SplitResult | None:
@@ -218,14 +226,20 @@ def _as_option(option: tuple[str, object]) -> tuple[str, str]:
     return name, value
 
 
-def _as_text(url: str | os.PathLike[str], setting: str = "url") -> str:
+def _as_text(url: str | os.PathLike[str]) -> str:
     """A path or URL as text that the system can take."""
-    what = "the place of a data set" if setting == "url" else setting
+    text = _decoded(url, "url")
+    if not text or "\0" in text:
+        what = "has a zero byte" if text else "is empty"
+        raise ConfigError(f"the place of a data set {what}", setting="url", value=text)
+    return text
+
+
+def _decoded(path: str | os.PathLike[str], setting: str) -> str:
     try:
-        text = os.fsdecode(url)
+        text = os.fsdecode(path)
         os.fsencode(text)
     except Exception as exc:  # a user's own class of paths may raise anything
-        raise ConfigError(f"{what} is a path or a URL: {exc}", setting=setting, value=url) from exc
-    if not text or "\0" in text:
-        raise ConfigError(f"{what} {'has a zero byte' if text else 'is empty'}", setting=setting, value=text)
+        what = "the place of a data set is a path or a URL" if setting == "url" else f"{setting} is a path"
+        raise ConfigError(f"{what}: {exc}", setting=setting, value=path) from exc
     return text

@@ -1,9 +1,10 @@
-"""Sizes in words."""
+"""What users give: sizes in words, numbers, and one of a few values."""
 
+import numpy as np
 import pytest
 
 from shardkit.errors import ConfigError
-from shardkit.units import format_bytes, parse_bytes
+from shardkit.units import format_bytes, index_within, one_of, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,24 @@ def test_what_is_no_size(text):
 )
 def test_format(size, text):
     assert format_bytes(size) == text
+
+
+class Mute:
+    def __index__(self):
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize("value", [-1, 4, 10**5000, 1.0, "1", None, Mute(), [1]], ids=list("abcdefgh"))
+def test_a_number_that_is_out_of_bounds_or_none(value):
+    with pytest.raises(ConfigError, match="step must be from 0 to 3"):
+        index_within("step", value, 0, 3)
+
+
+def test_numbers_of_any_kind_are_taken():
+    assert index_within("step", np.int16(3), 0, 3) == 3
+
+
+@pytest.mark.parametrize("value", [1, "true", np.array([True, False]), None, []], ids=list("abcde"))
+def test_one_of_a_few_values_asks_for_the_type_too(value):
+    with pytest.raises(ConfigError, match="shuffle must be True, False or 'global'"):
+        one_of("shuffle", value, True, False, "global")

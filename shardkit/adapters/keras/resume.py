@@ -57,11 +57,13 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         storage_options: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        if every is not None and not every >= 0:
+        if every is not None and not (isinstance(every, int | float) and every >= 0):
             raise ConfigError("every must be seconds, at least 0, or None", setting="every", value=every)
         self._loader = loader
         self._settings = {"directory": directory, "every": every, "storage_options": storage_options}
-        self._store = open_store(directory, StoreOptions(storage_options=storage_options or {}))
+        self._store = open_store(
+            directory, StoreOptions(storage_options={} if storage_options is None else storage_options)
+        )
         self._every = every
         self._others = OtherCallbacks([])
         self._run: Run | None = None
