@@ -72,7 +72,10 @@ def main() -> None:
         command += ["--limits", str(limits.seconds), str(limits.megabytes)]
         paths = [str(_ROOT / "tools"), str(_ROOT)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+        status = subprocess.run(command, env=environment, check=False).returncode
+        if status < 0:
+            print(f"the process died of signal {-status}: of 27 where it took five times the limit of CPU time")
+        sys.exit(status != 0)
     failed = False
     for name in TARGETS if found.name == "all" else (found.name,):
         result = Run(name, found.seed, found.count, limits, found.folder, found.processes)()
