@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits, checked_limits
 from shardkit.codecs.header import MAX_PIXELS
+from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits, checked_limits
 from shardkit.errors import ConfigError
 from shardkit.loader.augment import Augmenter, RandomResizedCrop, as_transforms
 from shardkit.loader.order import OrderNumbers

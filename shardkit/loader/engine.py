@@ -313,8 +313,6 @@ class _Core(Generic[R]):
             # Ctrl-C may have come while a thread was being started.
             with contextlib.suppress(RuntimeError):
                 thread.join(max(until - monotonic(), 0))
-        if self._num_running:
-            atexit.unregister(self.close)
         with self._lock:
             self._drop_work()
         self._wake_consumer.put(None)
