@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from shardkit.memory import fresh_bytes
+
 __all__ = ["Scratch"]
 
 # What is larger is left to the allocator: such pictures take long anyway, and every thread would keep it.
@@ -44,7 +46,7 @@ class Scratch:
             return np.empty(shape, dtype=np.uint8)
         place, self._next = self._next, self._next + 1
         if place == len(self._arrays):
-            self._arrays.append(np.empty(size, dtype=np.uint8))
+            self._arrays.append(fresh_bytes(size))
         elif len(self._arrays[place]) < size:
-            self._arrays[place] = np.empty(min(2 * size, _MOST_BYTES), dtype=np.uint8)
+            self._arrays[place] = fresh_bytes(min(2 * size, _MOST_BYTES))
         return self._arrays[place][:size].reshape(shape)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shardkit.errors import ConfigError
+from shardkit.memory import fresh_bytes
 from shardkit.process import renew_after_fork
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class BufferPool:
         with self._lock:
             block = self._free_block(size)
             if block is None:
-                block = np.empty(size + _ALIGNMENT - 1, dtype=np.uint8)
+                block = fresh_bytes(size + _ALIGNMENT - 1)
                 if self._counts_hold:
                     self._blocks = [block, *self._blocks][: self._most]
         first = -block.__array_interface__["data"][0] % _ALIGNMENT

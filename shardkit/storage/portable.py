@@ -37,15 +37,15 @@ def without_secrets(url: str | os.PathLike[str], options: StoreOptions) -> tuple
     text = os.fsdecode(url)
     if redacted_value(text) != text:
         raise ConfigError(
-            "a loader cannot be pickled whose URL holds a password or a signed query", setting="url", value=text,
-            advice="Make the loader in the process that uses it",
+            "what has a URL with a password or a signed query cannot be pickled", setting="url", value=text,
+            advice="Make it in the process that uses it",
         )  # fmt: skip
     secret = tuple(name for name in options.storage_options if name in options.secret_names)
     if secret and _prefix(text) is None:
         raise ConfigError(
-            f"a loader cannot be pickled with headers that may be secret: {', '.join(secret)}",
+            f"what has headers that may be secret cannot be pickled: {', '.join(secret)}",
             setting="storage_options",
-            advice="Make the loader in the process that uses it",
+            advice="Make it in the process that uses it",
         )
     return {name: value for name, value in options.storage_options.items() if name not in secret}, secret
 
@@ -65,7 +65,7 @@ def check_environment(url: str | os.PathLike[str], left_out: Iterable[str]) -> N
         return
     if not any(name.startswith(prefix) and _CREDENTIAL.search(name) and os.environ[name] for name in os.environ):
         raise ConfigError(
-            f"the loader was pickled without {', '.join(missing)}, and this process has no credentials",
+            f"it was pickled without {', '.join(missing)}, and this process has no credentials",
             setting="storage_options",
             advice=f"Give them to it by environment variables, {prefix}...",
         )

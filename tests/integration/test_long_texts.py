@@ -45,6 +45,6 @@ def test_a_manifest_of_long_texts(tmp_path):
     (tmp_path / "manifest.json").write_bytes(material_dir("hostile", "manifest-redos-60kB.json").read_bytes())
     for act in (shardkit.read_manifest, shardkit.Loader, shardkit.verify):
         said, seconds = error_of(lambda act=act: act(tmp_path))
-        assert "not a shardkit manifest" in said
+        assert "not a shardkit manifest" in said or "format version" in said
         assert len(said) < 1000
         assert seconds < 5  # of 0.1 s

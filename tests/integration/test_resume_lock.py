@@ -55,6 +55,8 @@ def test_a_second_process_is_refused_until_the_first_is_gone(dataset, tmp_path):
 
 def test_the_lock_is_held_while_fit_runs(dataset, tmp_path):
     class Look(keras.callbacks.Callback):
+        resume_attributes = ()
+
         def __init__(self):
             super().__init__()
             self.seen = []
@@ -98,6 +100,7 @@ def test_a_directory_in_a_bucket_is_locked_as_well(dataset, seaweedfs):
         make_model().fit(shardkit.to_keras(train), epochs=2, verbose=0, callbacks=[resume, *callbacks])
 
     class Look(keras.callbacks.Callback):
+        resume_attributes = ()
         seen = ()
 
         def on_train_batch_end(self, batch, logs=None):

@@ -7,12 +7,19 @@ plain local variables of functions that are on the stack whenever a callback is 
 
 No frame is kept: a frame holds all that its function holds, such as the user's data, and cannot be referenced weakly.
 A call of `fit` is recognized again by its stream, which no other call shares.
+
+Of another thread only the functions that it runs are looked at, and no variables. Frames of a thread end with it, and
+Python 3.11 reads what was freed where the garbage collector lets a thread end in the midst of a look (CPython's issue
+106883). So the collector rests meanwhile.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +27,10 @@ import keras
 
 from shardkit.adapters.keras.stream import STREAMS, KerasStream
 from shardkit.errors import ConfigError
+from shardkit.process import renew_after_fork
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import CodeType, FrameType
 
     from shardkit.adapters.keras.dataset import KerasDataset
@@ -36,24 +44,30 @@ class FitCall:
 
     Attributes:
         code: The code of the function.
+        thread: The thread that runs it.
         stream: The data that it trains from. The call must not keep them alive.
         epochs: As `fit` takes it.
         steps_per_epoch: As `fit` takes it.
     """
 
     code: CodeType
+    thread: int
     stream: weakref.ref[KerasStream]
     epochs: int
     steps_per_epoch: int | None
 
     def is_running(self) -> bool:
-        """Whether the call is on the stack of any thread. After an exception it is on none."""
+        """Whether the call is on its thread's stack. After an exception it is not.
+
+        Another thread that runs `fit` is taken to run this call.
+        """
         stream = self.stream()
-        return stream is not None and any(
-            frame.f_code is self.code and _data_of(frame) is stream
-            for top in sys._current_frames().values()  # noqa: SLF001 (the only way to see other threads)
-            for frame in _outwards(top)
-        )
+        if stream is None:
+            return False
+        if self.thread != threading.get_ident():
+            return _runs(self.thread, lambda code: code is self.code)
+        frames = _outwards(sys._getframe(1))  # noqa: SLF001 (see the module)
+        return any(frame.f_code is self.code and _data_of(frame) is stream for frame in frames)
 
 
 def find_fit(model: Any) -> tuple[FitCall, KerasStream]:
@@ -74,7 +88,8 @@ def find_fit(model: Any) -> tuple[FitCall, KerasStream]:
             data = _data_of(frame)
             if isinstance(data, KerasStream):
                 steps = frame.f_locals["epoch_iterator"].steps_per_epoch
-                return FitCall(frame.f_code, weakref.ref(data), frame.f_locals["epochs"], steps), data
+                thread = threading.get_ident()
+                return FitCall(frame.f_code, thread, weakref.ref(data), frame.f_locals["epochs"], steps), data
             raise ConfigError(
                 f"Resume counts the batches of shardkit.to_keras, and fit trains from a {type(data).__name__}",
                 setting="x", advice="Give fit shardkit.to_keras(loader) itself, and what changes its batches as map=",
@@ -88,13 +103,10 @@ def suspend_idle_streams() -> None:
     A call that ends before its data leaves its stream to the garbage collector, which may come late. A stream that is
     suspended by mistake only reads ahead anew.
     """
-    running = {
-        id(_data_of(frame))
-        for top in sys._current_frames().values()  # noqa: SLF001 (the only way to see other threads)
-        for frame in _outwards(top)
-    }
+    here = threading.get_ident()
+    running = {id(_data_of(frame)) for frame in _outwards(sys._getframe(1))}  # noqa: SLF001 (see the module)
     for stream in STREAMS.all():
-        if id(stream) not in running:
+        if id(stream) not in running and (stream.thread == here or not _runs(stream.thread, _has_data)):
             stream.suspend()
 
 
@@ -116,13 +128,51 @@ def callbacks_of_caller() -> list[Any]:
     return []
 
 
+def _runs(thread: int, is_meant: Callable[[CodeType], bool]) -> bool:
+    """Whether another thread runs one of some functions, told by their code."""
+    with _COLLECTOR.resting():
+        top = sys._current_frames().get(thread)  # noqa: SLF001 (the only way to see other threads)
+        return any(is_meant(frame.f_code) for frame in _outwards(top))
+
+
+class _Collector:
+    """Python's garbage collector."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_after_fork(self)
+
+    def renew(self) -> None:
+        """Make the lock anew."""
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Let it rest as long as the block runs, unless it does."""
+        with self._lock:
+            was_enabled = gc.isenabled()
+            gc.disable()
+            try:
+                yield
+            finally:
+                if was_enabled:
+                    gc.enable()
+
+
+_COLLECTOR = _Collector()
+
+
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
 
 
+def _has_data(code: CodeType) -> bool:
+    return "epoch_iterator" in code.co_varnames
+
+
 def _data_of(frame: FrameType) -> Any:
-    if "epoch_iterator" not in frame.f_code.co_varnames:
+    if not _has_data(frame.f_code):
         return None
     return getattr(frame.f_locals.get("epoch_iterator"), "data_adapter", None)

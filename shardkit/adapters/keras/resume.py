@@ -18,7 +18,7 @@ from shardkit.adapters.keras.fit import FitCall, callbacks_of_caller, find_fit
 from shardkit.adapters.keras.run import Run, RunParts
 from shardkit.adapters.keras.run_lock import RunLock, lock_run
 from shardkit.errors import ConfigError
-from shardkit.storage import StoreOptions, open_store
+from shardkit.storage import StoreOptions, check_environment, open_store, without_secrets
 
 if TYPE_CHECKING:
     import os
@@ -61,9 +61,9 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
             raise ConfigError("every must be seconds, at least 0, or None", setting="every", value=every)
         self._loader = loader
         self._settings = {"directory": directory, "every": every, "storage_options": storage_options}
-        self._store = open_store(
-            directory, StoreOptions(storage_options={} if storage_options is None else storage_options)
-        )
+        self._directory = directory
+        self._storage = StoreOptions(storage_options={} if storage_options is None else storage_options)
+        self._store = open_store(directory, self._storage)
         self._every = every
         self._others = OtherCallbacks([])
         self._run: Run | None = None
@@ -160,13 +160,8 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
         return _make(memo.get(id(self._loader), self._loader), self._settings)
 
     def __reduce__(self) -> Any:
-        if self._settings["storage_options"]:
-            raise ConfigError(
-                "a callback with storage options cannot be pickled, since they may hold credentials",
-                setting="storage_options",
-                advice="Give credentials by environment variables, or make the callback in the process that uses it",
-            )
-        return _make, (self._loader, self._settings)
+        portable, left_out = without_secrets(self._directory, self._storage)
+        return _make, (self._loader, {**self._settings, "storage_options": portable}, left_out)
 
     def _is_time(self, run: Run) -> bool:
         return self._every is not None and time.monotonic() - run.saved_at >= self._every
@@ -192,5 +187,6 @@ class ResumeCallback(keras.callbacks.Callback):  # type: ignore[misc]
             )  # fmt: skip
 
 
-def _make(loader: Loader, settings: dict[str, Any]) -> ResumeCallback:
+def _make(loader: Loader, settings: dict[str, Any], left_out: tuple[str, ...] = ()) -> ResumeCallback:
+    check_environment(settings["directory"], left_out)
     return ResumeCallback(loader, **settings)

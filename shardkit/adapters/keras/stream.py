@@ -86,6 +86,7 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
 
     Attributes:
         dataset: The same.
+        thread: The thread of the call.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class KerasStream(DataAdapter):  # type: ignore[misc]
         self._version = 0
         self._taken = self._epochs = 0
         self._is_reset = False
+        self.thread = threading.get_ident()
         STREAMS.add(self)
 
     def suspend(self) -> None:
