@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from fuzzing.mutate import ODD_NUMBERS, changed_bytes, odd_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
 __all__ = ["changed_table", "read_freely"]
@@ -30,18 +31,23 @@ def read_freely(data: bytes) -> pa.Table:
     return pq.read_table(io.BytesIO(data))
 
 
-def changed_table(rng: Random, table: pa.Table) -> bytes:
+def changed_table(
+    rng: Random, table: pa.Table, sign: Callable[[pa.Table], pa.Table] | None = None
+) -> tuple[bytes, int]:
     """The file of a table with one to a few columns changed, written in one of the many ways there are.
 
     Args:
         rng: What decides.
         table: The table.
+        sign: Makes the digests that a table keeps those of its columns.
 
     Returns:
-        The file's bytes.
+        The file's bytes, and how many rows it has.
     """
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         table = _changed(rng, table)
+    if sign is not None:
+        table = sign(table)
     form: dict[str, Any] = {
         "compression": rng.choice(("none", "snappy", "zstd", "gzip", "brotli", "lz4")),
         "use_dictionary": rng.random() < 0.5,
@@ -62,7 +68,7 @@ def changed_table(rng: Random, table: pa.Table) -> bytes:
         out = io.BytesIO()
         pq.write_table(table.select([]), out)
     data = out.getvalue()
-    return changed_bytes(rng, data) if rng.random() < 0.1 else data
+    return changed_bytes(rng, data) if rng.random() < 0.1 else data, len(table)
 
 
 def _changed(rng: Random, table: pa.Table) -> pa.Table:

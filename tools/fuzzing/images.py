@@ -14,6 +14,7 @@ from fuzzing.target import damaged, material
 from shardkit.codecs.encode import encode_png
 from shardkit.codecs.header import EXTENSIONS, MAX_PIXELS, orientation_of, read_header
 from shardkit.codecs.image import ImageDecoder
+from shardkit.codecs.limits import ImageLimits
 from shardkit.errors import ShardkitError
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ _WAYS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     *(("jpeg2000", "RGB", {}), ("avif", "RGB", {})),
 )
 _PATTERNS = ("hostile/*.jp*", "hostile/*.webp", "pillow/*", "libjpeg-turbo/*", "photos/*")
+_LIMITS = ImageLimits(memory="64MB", seconds=0.5)
 _ODD_SIZES = (0, 1, 2, 7, 255, 256, 4000, 16383, 16384, 65500, 65535, 2**31 - 1, 2**32 - 1)
 _DEPTHS = (0, 1, 2, 3, 4, 6, 8, 16, 255)
 
 
 class ImageTarget:
-    """`read_header`, `orientation_of`, and `ImageDecoder.decode` in two ways."""
+    """`read_header`, `orientation_of`, and `ImageDecoder.decode` in two ways.
+
+    What decoding one image may take is a setting, whose default is more than an input may take here: 1.5 GB and 10 s.
+    So the decoders have narrower limits, and what they decode has to stay within the limits of an input. Headers are
+    read with the default, whatever the image would take: they stay within the limits of an input themselves.
+    """
 
     def __init__(self) -> None:
         self.seeds = [_picture(*way) for way in _WAYS]
@@ -44,8 +51,10 @@ class ImageTarget:
         self.seeds.append(_picture("jpeg", "RGB", {"exif": exif.tobytes()}))
         self._more = [*self.seeds, *material(*_PATTERNS)]
         self._decoders = [
-            ImageDecoder(image_size=(24, 24)),
-            ImageDecoder(image_size=(9, 17), color_mode="rgba", crop_to_aspect_ratio=True, dtype="float32"),
+            ImageDecoder(image_size=(24, 24), limits=_LIMITS),
+            ImageDecoder(
+                image_size=(9, 17), color_mode="rgba", crop_to_aspect_ratio=True, dtype="float32", limits=_LIMITS
+            ),
         ]
 
     def mutant(self, rng: Random) -> bytes:

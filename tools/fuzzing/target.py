@@ -19,7 +19,7 @@ TARGETS = {
     "tar": "fuzzing.archives:TarTarget",
     "manifest": "fuzzing.tables:ManifestTarget",
     "shard-table": "fuzzing.tables:ShardTableTarget",
-    "sample-table": "fuzzing.tables:SampleTableTarget",
+    "sample-table": "fuzzing.samples:SampleTableTarget",
     "image": "fuzzing.images:ImageTarget",
     "position": "fuzzing.positions:PositionTarget",
     "resume": "fuzzing.positions:ResumeTarget",
