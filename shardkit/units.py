@@ -1,13 +1,15 @@
-"""What users give: sizes in words, ``"64MiB"`` to bytes and back, whole numbers, and one of a few values."""
+"""What users give: sizes in words, ``"64MiB"`` to bytes and back, numbers, and one of a few values."""
 
 from __future__ import annotations
 
+import math
 import operator
 import re
+from numbers import Real
 
 from shardkit.errors import ConfigError
 
-__all__ = ["MOST_WORKERS", "format_bytes", "index_within", "one_of", "parse_bytes", "whole_number"]
+__all__ = ["MOST_WORKERS", "float_of", "format_bytes", "index_within", "one_of", "parse_bytes", "whole_number"]
 
 MOST_WORKERS = 1024
 """The most threads or processes that may be asked for: more than there are cores, and fewer than end the machine."""
@@ -67,6 +69,23 @@ def whole_number(name: str, value: object, least: int, most: int | None = None) 
     if type(value) is not int or value < least or (most is not None and value > most):
         rule = f"at least {least}" if most is None else f"from {least} to {most}"
         raise ConfigError(f"{name} must be a whole number, {rule}", setting=name, value=value)
+
+
+def float_of(value: object) -> float:
+    """A number of any kind, numpy's too, as a float that compares as false with everything where it is none.
+
+    Args:
+        value: What was given.
+
+    Returns:
+        The float; NaN for what is no number, for ``True`` and ``False``, and for what is too large for a float.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return math.nan
+    try:
+        return float(value)
+    except Exception:  # noqa: BLE001 (a user's own class may raise anything)
+        return math.nan
 
 
 def index_within(name: str, value: object, least: int, most: int) -> int:

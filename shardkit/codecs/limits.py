@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from shardkit.errors import CodecError, ConfigError
-from shardkit.units import format_bytes, parse_bytes, whole_number
+from shardkit.units import float_of, format_bytes, parse_bytes, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,12 +67,12 @@ class ImageLimits:
             object.__setattr__(self, "memory", parse_bytes(self.memory, setting="memory"))
         for name in ("pixels", "memory", "scans"):
             whole_number(name, getattr(self, name), 1, _MOST)
-        seconds: object = self.seconds
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
-            raise ConfigError("seconds must be a number over 0", setting="seconds", value=seconds)
-        object.__setattr__(self, "seconds", float(seconds))
+        seconds = float_of(self.seconds)
+        if not 0 < seconds < math.inf:
+            raise ConfigError("seconds must be a number over 0", setting="seconds", value=self.seconds)
+        object.__setattr__(self, "seconds", seconds)
         # Of one scan, a JPEG takes up to 8 bytes of memory a pixel, and under 100 ns for a pixel and a byte.
-        easy = min(self.pixels, self.most_bytes // 8, int(self.seconds * 1e7))
+        easy = min(self.pixels, self.most_bytes // 8, int(min(self.seconds * 1e7, _MOST)))
         object.__setattr__(self, "easy", easy)
 
     @property

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -20,6 +19,7 @@ from shardkit.codecs.geometry import Box
 from shardkit.errors import ConfigError
 from shardkit.keyed import derive_key, random_words
 from shardkit.loader.rounding import RoundingCheck
+from shardkit.units import float_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,7 +66,7 @@ class RandomFlip:
         for name in ("horizontal", "vertical"):
             if type(getattr(self, name)) is not bool:
                 raise ConfigError(f"random_flip: {name} must be True or False", setting=name, value=getattr(self, name))
-        if not _is_number(self.p) or not 0 <= self.p <= 1:
+        if not 0 <= float_of(self.p) <= 1:
             raise ConfigError("random_flip: p must be a number from 0 to 1", setting="p", value=self.p)
 
     def change(self, pixels: NDArray[Any], words: list[int]) -> NDArray[Any]:
@@ -94,19 +94,14 @@ class RandomResizedCrop:
     def __post_init__(self) -> None:
         for name, most, rule in (("scale", 1.0, "greater than 0, at most 1"), ("ratio", math.inf, "greater than 0")):
             pair: Any = getattr(self, name)
-            if (
-                not isinstance(pair, (tuple, list))
-                or len(pair) != 2
-                or not all(map(_is_number, pair))
-                or not 0 < pair[0] <= pair[1] <= most
-                or math.isinf(pair[1])
-            ):
+            low, high = map(float_of, pair) if isinstance(pair, (tuple, list)) and len(pair) == 2 else (math.nan,) * 2
+            if not 0 < low <= high <= most or math.isinf(high):
                 raise ConfigError(
                     f"random_resized_crop: {name} must be two numbers, {rule}, the smaller first",
                     setting=name,
                     value=pair,
                 )
-            object.__setattr__(self, name, (float(pair[0]), float(pair[1])))
+            object.__setattr__(self, name, (low, high))
 
     def choose(self, height: int, width: int, *, words: list[int]) -> Box:
         """The part of a picture, in whole pixels, as ``torchvision.transforms.RandomResizedCrop.get_params`` does it.
@@ -356,7 +351,3 @@ def _fraction(word: int) -> float:
 
 def _between(low: float, high: float, word: int) -> float:
     return low + (high - low) * _fraction(word)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, SupportsFloat
+from typing import Any, Literal
 
 from shardkit.errors import ConfigError
 from shardkit.packer.pictures import PictureOptions
-from shardkit.units import one_of, parse_bytes, whole_number
+from shardkit.units import float_of, one_of, parse_bytes, whole_number
 
 __all__ = ["ClassFrom", "LabelsFrom", "PackOptions", "parse_split"]
 
@@ -137,7 +137,7 @@ def _checked_split(split: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
     for name, fraction in fractions.items():
         if not isinstance(name, str) or not _SPLIT_NAME.fullmatch(name):
             raise ConfigError("a split's name is made of letters, digits, _ and -", setting="split", value=name)
-        if not isinstance(fraction, SupportsFloat) or not 0 < float(fraction) <= 1:
+        if not 0 < float_of(fraction) <= 1:
             raise ConfigError(
                 f"the fraction of split {name} must be over 0 and at most 1", setting="split", value=fraction
             )

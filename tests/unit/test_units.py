@@ -1,10 +1,13 @@
 """What users give: sizes in words, numbers, and one of a few values."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from shardkit.errors import ConfigError
-from shardkit.units import format_bytes, index_within, one_of, parse_bytes
+from shardkit.units import float_of, format_bytes, index_within, one_of, parse_bytes
 
 
 @pytest.mark.parametrize(
@@ -34,6 +37,18 @@ def test_format(size, text):
 class Mute:
     def __index__(self):
         raise RuntimeError("no")
+
+    __float__ = __index__
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), Fraction(10**400), "1", None, True, 1j, Mute(), np.ones(1)])
+def test_what_is_no_float_compares_as_false(value):
+    assert math.isnan(float_of(value))
+
+
+@pytest.mark.parametrize("value", [0.5, np.float32(0.5), Fraction(1, 2)])
+def test_a_float_of_any_number(value):
+    assert float_of(value) == 0.5
 
 
 @pytest.mark.parametrize("value", [-1, 4, 10**5000, 1.0, "1", None, Mute(), [1]], ids=list("abcdefgh"))

@@ -35,6 +35,7 @@ def encoded(form: str, size: tuple[int, int] = (64, 48), mode: str = "RGB", **op
         *[("pixels", 0), ("pixels", 1.5), ("pixels", True), ("memory", "much"), ("memory", 0), ("memory", None)],
         *[("scans", 0), ("scans", "9"), ("seconds", 0), ("seconds", float("nan")), ("seconds", float("inf"))],
         *[("seconds", "1"), ("seconds", True), ("pixels", 1 << 70)],
+        *[("seconds", 10**400), ("seconds", -(10**400))],
     ],
 )
 def test_a_limit_that_is_none_is_refused(name: str, value: object) -> None:
@@ -45,6 +46,7 @@ def test_a_limit_that_is_none_is_refused(name: str, value: object) -> None:
 def test_limits_compare_by_what_they_mean() -> None:
     assert ImageLimits(memory="1.5GB", seconds=10) == DEFAULT_LIMITS == ImageLimits()
     assert ImageLimits(memory="1GiB").most_bytes == 2**30
+    assert ImageLimits(seconds=1e308).seconds == 1e308
     assert ImageLimits(scans=7).as_json() == {**DEFAULT_LIMITS.as_json(), "scans": 7}
 
 

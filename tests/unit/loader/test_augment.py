@@ -2,6 +2,7 @@
 
 import functools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -40,6 +41,12 @@ def uniform(values, low, high):
 
 
 # --- crops ---
+
+
+@pytest.mark.parametrize("pair", [(1, 10**400), (Fraction(1, 2), Fraction(10**400)), (1, math.inf), (0, 1), (2, 1), 1])
+def test_a_pair_that_is_no_range_is_refused(pair):
+    with pytest.raises(ConfigError, match="ratio must be two numbers"):
+        random_resized_crop(ratio=pair)
 
 
 def test_areas_are_uniform_in_scale_and_ratios_in_their_logarithm():
