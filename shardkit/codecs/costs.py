@@ -41,7 +41,7 @@ _RATES = {
     "gif": _Rate(_OUT_BYTES, 25, 10),
     "webp": _Rate(14, 35, 75),
     "bmp": _Rate(_OUT_BYTES, 15, 0),
-    _RLE: _Rate(_OUT_BYTES, 60, 300),
+    _RLE: _Rate(_OUT_BYTES, 120, 300),
     "tiff": _Rate(_OUT_BYTES, 25, 15),
     "avif": _Rate(14, 30, 150),
     "jpeg": _Rate(_OUT_BYTES, 20, 20),

@@ -17,6 +17,7 @@ _START = b"\xff\x4f\xff\x51"
 _STYLE, _COMPONENT_STYLE, _TILE_PART, _TILE_DATA, _END = 0x52, 0x53, 0x90, 0x93, 0xD9
 _MAX_COMPONENTS = 4
 _MAX_LEVELS = 32
+_MAX_STYLES = 256  # of all channels and tiles; real files have one
 _WHOLE = 15  # the exponent of a precinct's size that stands for "all of it"
 _size = struct.Struct(">IIIIIIIIH").unpack_from
 _head = struct.Struct(">HH").unpack_from
@@ -122,6 +123,8 @@ def _styles(data: bytes | memoryview, at: int) -> set[_Style]:
             (size,) = struct.unpack_from(">I", data, at + 6)
             part_end = at + size if size else end
         elif marker == 0xFF00 | _TILE_DATA:
+            if part_end < at + 2:
+                raise CodecError("a part of the JPEG 2000 codestream ends before it begins")
             at = part_end
             continue
         elif marker == 0xFF00 | _STYLE:
@@ -133,6 +136,8 @@ def _styles(data: bytes | memoryview, at: int) -> set[_Style]:
             found.add(_style(levels, across, down, data[first + 6 : at + 2 + length] if data[first] & 1 else b""))
         elif marker == 0xFF00 | _END or marker < 0xFF00:
             break
+        if len(found) > _MAX_STYLES:
+            raise CodecError("the JPEG 2000 codestream is coded in too many ways")
         at += 2 + max(length, 2)
     if not found:
         raise CodecError("the JPEG 2000 codestream says nothing about its coding")

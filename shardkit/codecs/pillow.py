@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from shardkit.codecs.exif import exif_orientation, xmp_orientation
+from shardkit.codecs.gif import without_disposal
 from shardkit.errors import CodecError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def open_picture(data: bytes | memoryview, form: str) -> ImageFile.ImageFile:
     Raises:
         CodecError: It is damaged or not of that format.
     """
+    data = without_disposal(data) if form == "gif" else data
     with reported(form), _quiet():
         image = Image.open(io.BytesIO(data), formats=[_PLUGINS[form]])
         if form == "tiff":

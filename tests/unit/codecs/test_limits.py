@@ -178,6 +178,25 @@ def test_jpeg_2000_boxes_that_contradict_the_codestream_are_refused() -> None:
         read_header(jpeg2000(64, 64, (0, 64)))
 
 
+@pytest.mark.parametrize("length", [1, 2, 11, 12, 13])
+def test_a_jpeg_2000_tile_that_ends_before_it_begins_is_refused(length: int) -> None:
+    data = bytearray(encoded("JPEG2000", no_jp2=True))
+    tile = data.index(b"\xff\x90\0\x0a")
+    data[tile + 6 : tile + 10] = struct.pack(">I", length)
+    with pytest.raises(CodecError):
+        read_header(bytes(data))
+
+
+def test_a_jpeg_2000_coded_in_endless_ways_is_refused_soon() -> None:
+    data = jpeg2000(64, 64, (64, 64))
+    style = data.index(b"\xff\x52")
+    ways = b"".join(struct.pack(">HH5B5BI", 0xFF52, 16, 1, 0, 0, 1, 0, 32, 4, 4, 0, 1, n) for n in range(60_000))
+    started = time.process_time()
+    with pytest.raises(CodecError, match="too many ways"):
+        read_header(data[:style] + ways + data[style:])
+    assert time.process_time() - started < 5
+
+
 def test_every_cut_or_changed_jpeg_2000_header_is_a_codec_error() -> None:
     data = jp2(64, 64, jpeg2000(64, 64, (32, 32), precincts=b"\x44" * 6))
     rng = np.random.default_rng(0)
