@@ -18,13 +18,13 @@ FUZZ = Path(__file__).resolve().parents[2] / "tools" / "fuzz.py"
 LIMITS = Limits().wider(10)
 # About as many as an idle core does in five seconds.
 COUNTS = {
-    "tar": 2500,
-    "manifest": 4000,
+    "tar": 5000,
+    "manifest": 6000,
     "shard-table": 1000,
     "sample-table": 600,
     "image": 2500,
     "position": 4000,
-    "resume": 1000,
+    "resume": 1500,
     "url": 1500,
     "http": 2500,
 }
@@ -44,7 +44,7 @@ def test_no_input_makes_a_parser_fail(name, tmp_path):
     assert result.errors["taken"] > COUNTS[name] // 50
 
 
-@pytest.mark.parametrize("name", ["tar", "manifest", "position", "image"])
+@pytest.mark.parametrize("name", ["tar", "manifest", "sample-table", "position", "resume", "image"])
 def test_inputs_depend_on_nothing_except_the_seed(name):
     target, again = find_target(name), find_target(name)
     mine = [input_number(target, name, 5, number) for number in range(60)]
