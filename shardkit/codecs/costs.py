@@ -50,6 +50,7 @@ _RATES = {
 _SCAN_NS = 0.25  # of each sample, in each scan
 _SLOW_BYTE_NS = 300
 _LZMA, _LZMA_BYTE_NS = 34925, 70
+_STRIP_NS = 10_000  # of each strip or tile that Pillow decodes on its own, however small
 
 _BLOCK_BYTES, _PRECINCT_BYTES, _TILE_BYTES, _TILE_COMPONENT_BYTES = 420, 200, 6000, 2200  # OpenJPEG's structures
 _JPEG2000_SAMPLE_NS, _JPEG2000_BYTE_NS, _BLOCK_NS, _TILE_NS = 25, 190, 600, 15_000
@@ -159,8 +160,8 @@ def _tiff_cost(image: Any, num_bytes: int) -> Cost:
     tile = across * down
     covered = -(-width // max(across, 1)) * -(-height // max(down, 1)) * tile
     cost = pixel_cost(max(width * height, covered), "tiff", num_bytes, 0)
-    if tags.get(_COMPRESSION) == _LZMA:
-        cost = cost._replace(seconds=cost.seconds + num_bytes * _LZMA_BYTE_NS * _NS)
+    slow = len(image.tile) * _STRIP_NS + (num_bytes * _LZMA_BYTE_NS if tags.get(_COMPRESSION) == _LZMA else 0)
+    cost = cost._replace(seconds=cost.seconds + slow * _NS)
     kept = width * height * _PILLOW_BYTES.get(image.mode, 4)
     return cost._replace(memory=kept + max(tile * max(sample_bytes, 4), width * height * _OUT_BYTES))
 

@@ -218,6 +218,20 @@ def test_the_tiles_of_a_tiff_count_and_not_only_its_pixels() -> None:
             refuse(tiled_tiff(16, 30_000))
 
 
+def test_the_strips_of_a_tiff_count_also_those_that_hold_nothing() -> None:
+    tags = [(256, 4, 1, 28), (257, 4, 1, 20), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 3, 240_000, 300)]
+    tags += [(277, 3, 1, 1), (278, 3, 1, 1), (279, 3, 240_000, 300)]
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    data += bytes(500_000)
+    limits = ImageLimits(seconds=0.5)
+    for refuse in (
+        lambda: read_header(data, limits),
+        lambda: ImageDecoder(image_size=(8, 8), limits=limits).decode(data),
+    ):
+        with pytest.raises(CodecError, match="over the limit of 0.5 s"):
+            refuse()
+
+
 @pytest.mark.parametrize("chunk", [png_chunk(b"tEXt", b"a\0b"), png_chunk(b"prVt", b"")])
 def test_endless_chunks_of_a_png_are_refused(chunk: bytes) -> None:
     data = encoded("PNG")
