@@ -44,7 +44,7 @@ def test_no_input_makes_a_parser_fail(name, tmp_path):
     assert result.errors["taken"] > COUNTS[name] // 50
 
 
-@pytest.mark.parametrize("name", ["tar", "manifest", "sample-table", "position", "resume", "image"])
+@pytest.mark.parametrize("name", ["tar", "manifest", "shard-table", "sample-table", "position", "resume", "image"])
 def test_inputs_depend_on_nothing_except_the_seed(name):
     target, again = find_target(name), find_target(name)
     mine = [input_number(target, name, 5, number) for number in range(60)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fuzzing.mutate import ODD_NUMBERS, changed_bytes, odd_text
+from fuzzing.mutate import MOST_BYTES, ODD_NUMBERS, changed_bytes, odd_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["changed_table", "read_freely"]
 
 _FEW_ROWS = 1000
+_MOST_BYTES = MOST_BYTES - 2000  # with a row of the root table in front
 _KINDS = (
     *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.bool_()),
     *(pa.float16(), pa.float32(), pa.float64(), pa.decimal128(38, 2), pa.null(), pa.date32(), pa.time64("us")),
@@ -46,8 +47,6 @@ def changed_table(
     """
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         table = _changed(rng, table)
-    if sign is not None:
-        table = sign(table)
     form: dict[str, Any] = {
         "compression": rng.choice(("none", "snappy", "zstd", "gzip", "brotli", "lz4")),
         "use_dictionary": rng.random() < 0.5,
@@ -61,14 +60,21 @@ def changed_table(
         form["row_group_size"] = rng.choice((1 + len(table) // 20, 100))
     if is_small and rng.random() < 0.05:
         form["data_page_size"] = rng.choice((1, 64))
+    kept = table if sign is None else sign(table)
+    while len(data := _written(kept, form)) > _MOST_BYTES:
+        table = table.slice(0, len(table) // 10)
+        kept = table if sign is None else sign(table)
+    return changed_bytes(rng, data)[:_MOST_BYTES] if rng.random() < 0.1 else data, len(table)
+
+
+def _written(table: pa.Table, form: dict[str, Any]) -> bytes:
     out = io.BytesIO()
     try:
         pq.write_table(table, out, **form)
     except (pa.ArrowException, ValueError, OverflowError):
         out = io.BytesIO()
         pq.write_table(table.select([]), out)
-    data = out.getvalue()
-    return changed_bytes(rng, data) if rng.random() < 0.1 else data, len(table)
+    return out.getvalue()
 
 
 def _changed(rng: Random, table: pa.Table) -> pa.Table:
