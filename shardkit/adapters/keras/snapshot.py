@@ -105,10 +105,13 @@ def write_snapshot(store: Store, name: str, snapshot: Snapshot) -> None:
     """
     arrays: list[Array] = []
     try:
-        document = _document(snapshot, arrays)
-    except TypeError as exc:
+        text = json.dumps(_document(snapshot, arrays)).encode()
+        # What would not be taken when it is read must not be found out only then: a name that cannot be printed.
+        fields = Fields(load_json(text), "its document")
+        fields.count(_VERSION)
+        _snapshot(fields, Decoder(arrays))
+    except (TypeError, ValueError) as exc:
         raise ConfigError(f"the run cannot be saved, since {exc}", advice="Only numbers, texts and arrays can") from exc
-    text = json.dumps(document).encode()
     if len(text) > _MOST_DOCUMENT_BYTES:
         raise ConfigError(
             f"the run cannot be saved, since what is no array takes {len(text)} bytes of at most "

@@ -325,3 +325,11 @@ def test_states_as_text():
                  b'[{"array": 0}, [["<f4", ["a"], "00000000"]]]'):  # fmt: skip
         with pytest.raises(ValueError, match="."):
             from_bytes(data)
+
+
+def test_what_could_not_be_read_is_not_written(tmp_path):
+    store = open_store(tmp_path)
+    for changed in ({"logs": {"loss\n": 1.0}}, {"random": {"x" * 100_000: 1}}, {"logs": {"loss": "text"}}):
+        with pytest.raises(shardkit.ConfigError, match="cannot be saved"):
+            write_snapshot(store, "resume.npz", snapshot(**changed))
+    assert list(tmp_path.iterdir()) == []
