@@ -123,6 +123,12 @@ class Batch:
         self._keys = lambda: found
         return found
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Where keys are looked up does not travel.
+        return _batch_again, (
+            self.arrays, self.labels, self.epoch, self.step, self.keys, self.num_padding, self.replaced
+        )  # fmt: skip
+
     def as_tuple(self) -> Any:
         """The batch as Keras takes it.
 
@@ -142,3 +148,13 @@ class Batch:
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}: {value.shape} {value.dtype}" for name, value in self.arrays.items())
         return f"Batch(epoch={self.epoch}, step={self.step}, {shown})"
+
+
+def _batch_again(
+    arrays: dict[str, np.ndarray[Any, Any]], labels: np.ndarray[Any, Any], epoch: int, step: int, keys: list[str],
+    num_padding: int, replaced: tuple[int, ...],
+) -> Batch:  # fmt: skip
+    """Make a batch from its pickled parts."""
+    return Batch(
+        arrays, labels=labels, epoch=epoch, step=step, keys=keys.copy, num_padding=num_padding, replaced=replaced
+    )

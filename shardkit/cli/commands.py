@@ -227,7 +227,7 @@ def unpack(
 
     unwind_when_stopped()
     count = run_unpack(dataset, folder, split=split, **store_options(storage_option).keywords)
-    typer.echo(f"{count:,} pictures written to {folder}")
+    typer.echo(f"{count:,} pictures written to {printable(str(folder))}")
 
 
 app.add_typer(cache_app, name="cache")

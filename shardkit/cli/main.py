@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shardkit.cli.stop import leave_when_stopped
 from shardkit.errors import ShardkitError
-from shardkit.redact import printable
+from shardkit.redact import printable, redacted
 
 __all__ = ["main"]
 
@@ -24,7 +24,9 @@ def main() -> None:
     try:
         from shardkit.cli.commands import app
 
-        app()
+        sys.exit(app(standalone_mode=False))
+    except _wrong_call() as exc:
+        _refuse_call(exc)
     except (ShardkitError, ImportError) as exc:
         _fail(str(exc))
     except BrokenPipeError:
@@ -33,9 +35,32 @@ def main() -> None:
         sys.exit(1)
 
 
+def _wrong_call() -> type[Exception]:
+    """The exception for a wrong call: click's, or that of the copy of click that newer versions of typer have."""
+    from typer import BadParameter
+
+    found: type[Exception] = BadParameter.__mro__[1]
+    return found
+
+
+def _refuse_call(error: Any) -> NoReturn:
+    """Say what is wrong with a call, without passwords."""
+    from typer.rich_utils import rich_format_error
+
+    # An argument too many may be the value of an option, cut from it by a blank.
+    extra = error.message.startswith("Got unexpected extra argument")
+    error.message = "Got unexpected extra arguments" if extra else redacted(error.message)
+    rich_format_error(error)
+    sys.exit(error.exit_code)
+
+
+def _say(text: str) -> None:
+    lines = "\n".join(map(printable, text.splitlines()))
+    print(lines, file=sys.stderr)  # noqa: T201 (the command line's own words)
+
+
 def _fail(message: str) -> NoReturn:
     if "--debug" in sys.argv:
-        traceback.print_exc()
-    lines = "\n".join(map(printable, message.splitlines()))
-    print(f"shardkit: {lines}", file=sys.stderr)  # noqa: T201 (the command line's own words)
+        _say(traceback.format_exc())
+    _say(f"shardkit: {message}")
     sys.exit(1)

@@ -131,7 +131,7 @@ def _read_state(path: Path | None) -> dict[str, Any]:
             isinstance(document[name], kind) for name, kind in (("split", str), ("order", dict), ("epoch", int))
         ):
             raise TypeError("split, order or epoch is missing")
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ConfigError(f"cannot read the saved position: {exc}", setting="state", value=str(path)) from exc
     return document  # type: ignore[no-any-return]
 

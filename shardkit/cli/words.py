@@ -36,10 +36,11 @@ def packed_words(result: PackResult) -> str:
     what = f"{_count(samples, 'picture')} of {_count(len(result.manifest.classes), 'class', 'classes')} in "
     what += f"{_count(shards, 'shard')}, {format_bytes(size)}"
     if result.already_packed:
-        lines = [f"already packed: {what}, at {result.dest} (told by names, sizes and labels; --overwrite packs anew)"]
+        told = "(told by names, sizes and labels; --overwrite packs anew)"
+        lines = [f"already packed: {what}, at {printable(result.dest)} {told}"]
     else:
         rate = f"{samples / max(result.seconds, 1e-9):,.0f} pictures/s"
-        lines = [f"packed {what}, at {result.dest} in {result.seconds:.1f} s ({rate})"]
+        lines = [f"packed {what}, at {printable(result.dest)} in {result.seconds:.1f} s ({rate})"]
     if result.num_kept_shards:
         lines.append(f"{_count(result.num_kept_shards, 'shard')} kept from an earlier run")
     if result.replaced_unfinished:
@@ -49,7 +50,7 @@ def packed_words(result: PackResult) -> str:
         for name, split in splits.items()
     ]
     if result.ignored:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(result.ignored.items()))
+        kinds = ", ".join(f"{count} {printable(suffix)}" for suffix, count in sorted(result.ignored.items()))
         lines.append(f"passed over what is no picture: {kinds}")
     return "\n".join(lines)
 

@@ -21,6 +21,8 @@ _MODES = {
     (8, 4): "LA",
 }
 _MAX_OTHER_CHUNKS = 10_000
+# There may be one, and Pillow decompresses up to 1 MB of each.
+_MAX_PROFILES = 10
 _XMP_NAME = b"XML:com.adobe.xmp\0\0\0"  # the two zero bytes behind the name: not compressed
 _header = struct.Struct(">I4sIIBB").unpack_from
 _chunk = struct.Struct(">I4s").unpack_from
@@ -66,7 +68,7 @@ def parse_png(data: bytes | memoryview) -> PngFrame:
     """
     exif = xmp = None
     animated = transparent = scattered = False
-    start = stop = others = 0
+    start = stop = others = profiles = 0
     at = 33  # behind the header chunk
     try:
         _, first, width, height, bits, colour = _header(data, 8)
@@ -83,6 +85,8 @@ def parse_png(data: bytes | memoryview) -> PngFrame:
                 break
             elif (others := others + 1) > _MAX_OTHER_CHUNKS:
                 raise CodecError(f"the PNG has over {_MAX_OTHER_CHUNKS} chunks besides its pixels")
+            elif kind == b"iCCP" and (profiles := profiles + 1) > _MAX_PROFILES:
+                raise CodecError(f"the PNG has over {_MAX_PROFILES} color profiles")
             elif kind == b"eXIf":
                 exif = exif or exif_orientation(data[at + 8 : at + 8 + length])
             elif kind == b"iTXt" and data[at + 8 : at + 28] == _XMP_NAME:

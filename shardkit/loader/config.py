@@ -14,7 +14,7 @@ from shardkit.codecs.header import MAX_PIXELS
 from shardkit.codecs.limits import DEFAULT_LIMITS, ImageLimits, checked_limits
 from shardkit.errors import ConfigError
 from shardkit.loader.augment import Augmenter, RandomResizedCrop, as_transforms
-from shardkit.loader.order import OrderNumbers
+from shardkit.loader.order import MOST_LANES, OrderNumbers
 from shardkit.storage import StoreKeywords
 from shardkit.units import MOST_WORKERS, one_of, parse_bytes, whole_number
 
@@ -119,7 +119,7 @@ class OrderConfig:
 
     def __post_init__(self) -> None:
         whole_number("batch_size", self.batch_size, 1)
-        whole_number("lanes", self.lanes, 1)
+        whole_number("lanes", self.lanes, 1, MOST_LANES)
         whole_number("seed", self.seed, 0, (1 << 64) - 1)
         one_of("shuffle", self.shuffle, True, False, "global")
         one_of("drop_remainder", self.drop_remainder, True, False, None)

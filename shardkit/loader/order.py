@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["EpochOrder", "OrderNumbers", "Share"]
+__all__ = ["MOST_LANES", "EpochOrder", "OrderNumbers", "Share"]
+
+MOST_LANES = 1 << 16
+"""The most lanes; more would take memory for nothing."""
+
+_MOST = {"seed": 1 << 64, "lanes": MOST_LANES + 1}
+_MOST_NUMBER = 1 << 62
+_FROM_ONE = ("num_samples", "batch_size", "chunk_samples", "lanes")
 
 _FEW_CHUNKS = 4096  # so many are put in order at once, the first time
 _FRACTION_BITS = 32
@@ -57,9 +64,15 @@ class OrderNumbers:
     first_span: int
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "batch_size", "chunk_samples", "lanes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1", setting=name, value=getattr(self, name))
+        for name in (*_FROM_ONE, "seed", "span", "first_span"):
+            value, least, most = getattr(self, name), int(name in _FROM_ONE), _MOST.get(name, _MOST_NUMBER)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < most:
+                raise ConfigError(f"{name} must be a whole number, at least {least}", setting=name, value=value)
+        for name in ("drop_remainder", "shuffled"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} must be True or False", setting=name, value=getattr(self, name))
+        if not isinstance(self.fingerprint, str):
+            raise ConfigError("fingerprint must be text", setting="fingerprint", value=self.fingerprint)
         if self.drop_remainder and self.num_samples < self.batch_size:
             raise ConfigError(
                 f"the split has {self.num_samples} samples, fewer than one batch of {self.batch_size}, "

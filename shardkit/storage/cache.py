@@ -317,7 +317,17 @@ def _flock(descriptor: int, until: float) -> None:
 
 
 def _data_sets(folder: Path) -> list[CachedDataSet]:
-    return [_described(path) for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+    """The folders of data sets: those that have nothing but files of ours, a lock among them."""
+    return [_described(path) for path in folder.iterdir() if _NAME.fullmatch(path.name) and _is_ours(path)]
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink() or not path.is_dir():
+        return False
+    entries = list(os.scandir(path))
+    names = {found.name for found in entries}
+    known = all(name in (_LOCK_NAME, _NEW_NAME) or _NAME.fullmatch(name) for name in names)
+    return known and _LOCK_NAME in names and all(found.is_file(follow_symlinks=False) for found in entries)
 
 
 def _described(path: Path) -> CachedDataSet:

@@ -14,7 +14,7 @@ from shardkit.errors import ConfigError
 from shardkit.redact import redacted, redacted_value
 from shardkit.storage.attempts import FailedError, MissingError, TakenError, TemporaryError
 from shardkit.storage.client import Client, Reply
-from shardkit.storage.guard import NOWHERE, Guard, host_of
+from shardkit.storage.guard import NOWHERE, PROXY_OPTION, Guard, host_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -87,7 +87,10 @@ class CloudClient(Client):
         from obstore.store import from_url
 
         config = dict(options)
-        client: dict[str, Any] = {**limits, **self._guard.client_options}
+        client: dict[str, Any] = dict(limits)
+        for name in [name for name in config if PROXY_OPTION.fullmatch(name)]:
+            client["proxy_url"] = config.pop(name)  # of the client, and not of the service
+        client |= self._guard.client_options
         # The variable is one of obstore's own, which options of the client hide from it.
         if config.pop("allow_http", os.environ.get("AWS_ALLOW_HTTP", "false")).lower() in ("1", "true", "yes"):
             client["allow_http"] = True
@@ -189,7 +192,7 @@ class CloudClient(Client):
         """
         _Runtime.check()
         if self._guard.relay is not None:
-            await self._guard.relay.start()
+            await self._guard.relay.start(self)
         try:
             call = function(*arguments, **options)
             self._calls.add(call)
@@ -213,7 +216,7 @@ class CloudClient(Client):
             await asyncio.sleep(0.001)
             MemoryStore()  # lets go of what its threads could not, not having the lock
         if self._guard.relay is not None:
-            await self._guard.relay.close()
+            await self._guard.relay.close(self)
 
     def _fail(self, exc: Exception) -> NoReturn:
         """Say which of our failures one of obstore's is, without what must not be shown."""

@@ -10,20 +10,26 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from shardkit.storage.http import proxy_for
 from shardkit.storage.relay import Relay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
-__all__ = ["NOWHERE", "Guard", "host_of"]
+__all__ = ["NOWHERE", "PROXY_OPTION", "Guard", "host_of"]
 
 NOWHERE = "127.0.0.1:1"
 """The address at which nothing listens. Failures name it."""
+
+PROXY_OPTION = re.compile(r"(aws_|azure_|google_)?proxy_url", re.IGNORECASE)
+"""The names that the option for a proxy may have."""
 
 _ENDPOINTS = {
     "s3": ("endpoint", "endpoint_url", "aws_endpoint", "aws_endpoint_url"),
@@ -84,13 +90,29 @@ class Guard:
             return cls()
         endpoint = urlsplit(_endpoint(scheme, options) or "https://")
         if endpoint.scheme == "http" and endpoint.hostname and _secret_travels(scheme, options):
-            relay = Relay(endpoint)
+            relay = _relay_to(endpoint, _given_proxy(options) or proxy_for(endpoint.geturl()))
             return cls({"proxy_url": relay.url}, relay)
         if _has_proxy(endpoint.scheme, options):
             # A proxy of the user's own is meant to see where requests go, and there can be only one.
             return cls()
         hosts = {endpoint.hostname or "", *_HOSTS[scheme], *_other_hosts(scheme, options)} - {""}
         return cls({"proxy_url": f"http://{NOWHERE}", "proxy_excludes": ",".join(sorted(hosts))})
+
+
+_RELAYS: weakref.WeakValueDictionary[tuple[str, str | None], Relay] = weakref.WeakValueDictionary()
+
+
+def _relay_to(endpoint: SplitResult, proxy: str | None) -> Relay:
+    """The relay to a server, one for all stores that have it as their endpoint."""
+    key = endpoint.netloc, proxy
+    relay = _RELAYS.get(key)
+    if relay is None:
+        relay = _RELAYS[key] = Relay(endpoint, proxy)
+    return relay
+
+
+def _given_proxy(options: Mapping[str, str]) -> str | None:
+    return next((value for name, value in options.items() if PROXY_OPTION.fullmatch(name)), None)
 
 
 def _secret_travels(scheme: str, options: Mapping[str, str]) -> bool:
@@ -102,7 +124,7 @@ def _secret_travels(scheme: str, options: Mapping[str, str]) -> bool:
 
 def _has_proxy(scheme: str, options: Mapping[str, str]) -> bool:
     proxies = getproxies()
-    return any(name.lower().endswith("proxy_url") for name in options) or bool({scheme, "all"} & proxies.keys())
+    return _given_proxy(options) is not None or bool({scheme, "all"} & proxies.keys())
 
 
 def _other_hosts(scheme: str, options: Mapping[str, str]) -> set[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from shardkit.storage.attempts import Expect, RetryPolicy
 
-__all__ = ["HttpClient"]
+__all__ = ["HttpClient", "proxy_for"]
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -112,7 +112,7 @@ class HttpClient(Client):
         session = self._session()
         url = urlunsplit(self._base._replace(path=self._base.path + quote(name)))
         for _ in range(_MOST_REDIRECTS + 1):
-            proxy = _proxy(url)
+            proxy = proxy_for(url)
             try:
                 reply = await session.request(
                     method,
@@ -205,7 +205,7 @@ class HttpClient(Client):
         raise TemporaryError(what) from None
 
 
-def _proxy(url: str) -> str | None:
+def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for a URL.
 
     Raises:
@@ -253,9 +253,9 @@ def _seconds(retry_after: str | None) -> float | None:
     """What a Retry-After header says: seconds, or a date."""
     if retry_after is None:
         return None
-    if retry_after.strip().isdecimal():
-        return float(retry_after)
     try:
+        if retry_after.strip().isdecimal():
+            return float(retry_after)
         return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Place", "StoreKeywords", "StoreOptions", "check_local", "open_store"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+# A user and a password in front of a host, as no path begins with.
+_WITH_USER = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\]*[^/\\]*@")
 # What becomes of a URL that was taken for a path, or mistyped.
 _ONE_SLASH = re.compile(r"(s3|gs|az|https?):/", re.IGNORECASE)
 _CLOUD = frozenset({"s3", "gs", "az"})
@@ -132,6 +134,7 @@ def open_store(url: str | os.PathLike[str], options: StoreOptions | None = None)
                 "a URL has two slashes behind its scheme", setting="url", value=text,
                 advice=f"Write {mistyped[1]}://",
             )  # fmt: skip
+        _refuse_user(text)
         return LocalStore(text)
     scheme = found[1].lower()
     if scheme not in {"file", "http", "https", *_CLOUD}:
@@ -145,6 +148,15 @@ def open_store(url: str | os.PathLike[str], options: StoreOptions | None = None)
     if scheme == "file":
         return _local(parts, text)
     return _remote(text, parts, options or StoreOptions())
+
+
+def _refuse_user(text: str, setting: str = "url") -> None:
+    """Refuse what begins with a user and a password, which would be shown wherever the path is."""
+    if _WITH_USER.match(text):
+        raise ConfigError(
+            "neither a path nor a URL that shardkit reads, and perhaps one with a password", setting=setting,
+            value="…", advice="Write ./ in front of it if it is a path",
+        )  # fmt: skip
 
 
 def _is_open(name: str, value: str) -> bool:
@@ -166,6 +178,7 @@ def check_local(path: str | os.PathLike[str], setting: str) -> str:
         ConfigError: It is one, or what became of one that was taken for a path; or it is no path.
     """
     text = _decoded(path, setting)
+    _refuse_user(text, setting)
     if _SCHEME.match(text) or _ONE_SLASH.match(text) or text.lower().startswith("file:/"):
         raise ConfigError(
             f"{setting} is a path of this machine, and no URL", setting=setting, value=text,

@@ -116,3 +116,25 @@ def test_quality_of_a_data_set_packed_in_order_of_its_classes(tmp_path):
     assert poor.label_mix < 0.2 < 0.9 < good.label_mix
     assert poor.advice
     assert not good.advice
+
+
+CHANGES = {
+    "seed": [-1, "x", 1 << 64], "chunk_samples": [0, 1e300, 1 << 70], "lanes": [True, 1 << 40], "span": [-1, None],
+    "first_span": ["x"], "drop_remainder": ["x", None], "shuffled": [1], "fingerprint": [3, None],
+}  # fmt: skip
+
+
+def test_a_position_that_somebody_changed_is_refused(dataset, tmp_path, capsys, monkeypatch):
+    from shardkit.cli.main import main
+
+    state = shardkit.Loader(dataset, batch_size=8, image_size=(8, 8), shuffle=True).state(0, 1)
+    orders = [{**state["order"], name: value} for name in CHANGES for value in CHANGES[name]]
+    for text in ["[" * 100_000, "{}", "7", *(json.dumps({**state, "order": order}) for order in orders)]:
+        (tmp_path / "state.json").write_text(text)
+        monkeypatch.setattr("sys.argv", ["shardkit", "explain", str(dataset), "--state", str(tmp_path / "state.json")])
+        with pytest.raises(SystemExit) as left:
+            main()
+        assert left.value.code == 1
+        said = capsys.readouterr().err
+        assert said.startswith("shardkit: ")
+        assert "Traceback" not in said

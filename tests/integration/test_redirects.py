@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import logging
+import os
 import random
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -150,3 +151,21 @@ def test_a_relayed_server_that_fails_is_tried_again(dataset):
         settings = options_for(scheme, options, server.url.rstrip("/"))
         found = batches_of("s3://bucket/data", storage_options=settings)
     assert same_batches(found, batches_of(dataset))
+
+
+def test_stores_of_one_server_share_a_relay_and_its_proxy(dataset, monkeypatch):
+    scheme, options = SECRETS["session token"]
+    with served(dataset.parent) as server:
+        shutil.copytree(dataset, dataset.parent / "bucket" / "data", dirs_exist_ok=True)
+        settings = options_for(scheme, options, server.url.rstrip("/"))
+        before = len(os.listdir("/proc/self/fd"))
+        stores = [open_store("s3://bucket/data", StoreOptions(storage_options=settings, retries=0)) for _ in range(60)]
+        assert all(store.size("manifest.json") for store in stores)
+        # Both ends of connections of the stores that may be idle, and those to the server.
+        assert len(os.listdir("/proc/self/fd")) < before + 160
+        for store in stores:
+            store.close()
+        monkeypatch.setenv("http_proxy", server.url)
+        elsewhere = options_for(scheme, options, "http://nowhere.invalid:9000")
+        assert open_store("s3://bucket/x", StoreOptions(storage_options=elsewhere, retries=0)).size("y") is None
+        assert any(request.target.startswith("http://nowhere.invalid:9000/") for request in server.requests)

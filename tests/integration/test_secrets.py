@@ -343,3 +343,34 @@ def test_a_digest_is_no_secret_and_a_manifest_round_trips(dataset):
     with served(dataset) as server:
         assert shardkit.read_manifest(server.url) == manifest
         assert same_batches(batches_of(server.url), batches_of(dataset))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["info", "data", f"https://user:{MARKER}@127.0.0.1:1/x"],
+        ["verify", "data", "--storage-option", "secret_access_key", MARKER],
+        ["info", f"https:user:{MARKER}@h/x"],
+        ["info", f"user:a'{MARKER}@h/x"],
+        ["pack", f"ftp:/user:a'{MARKER}@h/x", "shards"],
+        ["unpack", "data", f"ftp://u:a'{MARKER}@h/x"],
+    ],
+)
+def test_a_wrong_call_shows_no_password(wrong, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "shardkit.cli", *wrong], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.returncode in (1, 2)
+    assert MARKER not in run.stdout + run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"ftp://user:a'{MARKER}@h/x", f's3:user:a"b {MARKER}@h', f"user:a'{MARKER}@h/x", f"http:\\\\user:{MARKER}@h"],
+)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_what_is_like_a_url_with_a_password_is_refused(url, kind):
+    with pytest.raises(ShardkitError) as raised:
+        shardkit.Loader(kind(url))
+    assert MARKER not in all_that_is_said(raised.value)

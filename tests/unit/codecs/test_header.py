@@ -200,3 +200,12 @@ def test_reading_headers_loads_no_image_library() -> None:
     root = Path(__file__).resolve().parents[3]
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert re.sub(r"\s", "", found.stdout) == "[]"
+
+
+def test_a_png_of_many_color_profiles_is_refused() -> None:
+    # Pillow decompresses each of them when it decodes the image.
+    png = encoded("png")
+    profile = chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1000)))
+    assert read_header(png[:33] + profile + png[33:]).format == "png"
+    with pytest.raises(CodecError, match="color profiles"):
+        read_header(png[:33] + 11 * profile + png[33:])

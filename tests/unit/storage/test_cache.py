@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -232,3 +233,17 @@ def test_the_usual_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache() == tmp_path / ".cache" / "shardkit"
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "d41d8cd98f00b204e9800998ecf8427e/thesis.txt"])
+def test_folders_of_others_are_left_alone(tmp_path, name):
+    # Many things are named by 32 hexadecimal digits.
+    mine = tmp_path / "cache" / "d41d8cd98f00b204e9800998ecf8427e" / name
+    mine.parent.mkdir(mode=0o700, parents=True)
+    mine.parent.parent.chmod(0o700)
+    (tmp_path / "cache").chmod(0o700)
+    mine.write_text("words")
+    (mine.parents[len(Path(name).parts) - 1] / "lock").write_text("")
+    assert cached_data_sets(tmp_path / "cache") == []
+    assert clear_cache(tmp_path / "cache") == (0, 0)
+    assert mine.read_text() == "words"
