@@ -61,6 +61,8 @@ class Relay:
     _socket: socket.socket | None = None
 
     def __init__(self, origin: SplitResult, proxy: str | None = None) -> None:
+        import aiohttp.web  # noqa: F401 (it takes long, which no request should wait for)
+
         self._refused: str | None = None
         self._origin = _place(origin)
         self._proxy = proxy
