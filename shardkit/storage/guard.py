@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from shardkit.storage.http import proxy_for
+from shardkit.storage.portable import VARIABLE_PREFIXES
 from shardkit.storage.relay import Relay
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ _HOSTS = {
     "gs": (),
 }
 _OTHERS = re.compile(r".*(_url|_uri|_endpoint|authority_host)$", re.IGNORECASE)
-_PREFIXES = {"s3": "AWS_", "az": "AZURE_", "gs": "GOOGLE_"}
 _VARIABLES = ("IDENTITY_ENDPOINT", "MSI_ENDPOINT")
 _TRAVELS = {
     # Without keys of the user's own, those of a machine or a role come with a token.
@@ -116,7 +116,11 @@ def _given_proxy(options: Mapping[str, str]) -> str | None:
 
 
 def _secret_travels(scheme: str, options: Mapping[str, str]) -> bool:
-    given = {name.lower() for name in (*options, *os.environ) if name in options or name.startswith(_PREFIXES[scheme])}
+    given = {
+        name.lower()
+        for name in (*options, *os.environ)
+        if name in options or name.startswith(VARIABLE_PREFIXES[scheme])
+    }
     if any(_TRAVELS[scheme].search(name) for name in given):
         return True
     return scheme == "s3" and not given & _STATIC and not any("skip_signature" in name for name in given)
@@ -130,7 +134,7 @@ def _has_proxy(scheme: str, options: Mapping[str, str]) -> bool:
 def _other_hosts(scheme: str, options: Mapping[str, str]) -> set[str]:
     """The hosts of all URLs among options and variables: some of them are asked for credentials."""
     given = dict(options)
-    given |= {name: value for name, value in os.environ.items() if name.startswith(_PREFIXES[scheme])}
+    given |= {name: value for name, value in os.environ.items() if name.startswith(VARIABLE_PREFIXES[scheme])}
     urls = [value for name, value in given.items() if _OTHERS.match(name)]
     urls += [os.environ[name] for name in _VARIABLES if name in os.environ]
     return {host for url in urls if (host := host_of(url)) is not None}

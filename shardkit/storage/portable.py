@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from shardkit.storage.urls import StoreOptions
 
-__all__ = ["check_environment", "without_secrets"]
+__all__ = ["VARIABLE_PREFIXES", "check_environment", "without_secrets"]
 
-_PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+VARIABLE_PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+"""How the names of a service's environment variables begin, by the scheme of its URLs."""
+
 _CREDENTIAL = re.compile(r"KEY|TOKEN|SAS|SECRET|CREDENTIAL|PROFILE|ROLE|ACCOUNT|SIGNATURE|CLI|IDENTITY")
 
 
@@ -73,4 +75,4 @@ def check_environment(url: str | os.PathLike[str], left_out: Iterable[str]) -> N
 
 def _prefix(url: str) -> str | None:
     """How the names of a service's environment variables begin; ``None`` where it is no cloud's."""
-    return _PREFIXES.get(url.partition("://")[0].lower())
+    return VARIABLE_PREFIXES.get(url.partition("://")[0].lower())
